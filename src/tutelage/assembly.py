@@ -1,0 +1,413 @@
+"""Configuration to runtime: the only code that knows every concrete class."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from tutelage.runtime.config import Config, ModelConfig
+from tutelage.runtime.errors import ConfigError, PriceUnknown
+from tutelage.runtime.protocols import (
+    AgreementRule,
+    DeferralPolicy,
+    Model,
+    Retriever,
+    TraceStore,
+)
+from tutelage.runtime.types import Served
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from tutelage.cascade.canonical.text import TextCanonicalizer
+    from tutelage.retrieval.bank import Bank
+    from tutelage.retrieval.embedding import Embedder
+    from tutelage.runtime.ledger import Ledger
+    from tutelage.runtime.models.openai import OpenAIModel
+    from tutelage.runtime.pipeline import Runtime
+    from tutelage.runtime.pricing import Price
+    from tutelage.runtime.prompt import CountTokens, PromptSettings
+    from tutelage.runtime.store.traces import SqlTraceStore
+
+Client = TypeVar("Client")
+
+WHOLE_TRAJECTORY = 64
+
+
+class Assembly:
+    """The parts that a configuration names, each made once and shared by all runtimes.
+
+    Made by ``open_assembly``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        engine: Engine,
+        traces: SqlTraceStore,
+        bank: Bank,
+        count_tokens: CountTokens,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.traces = traces
+        self.bank = bank
+        self.count_tokens = count_tokens
+        self._stack = stack
+        self._student: Model | None = None
+
+    async def student(self) -> Model:
+        """The student's model, made at the first call.
+
+        Raises:
+            ConfigError: The endpoint or checkpoint is not usable.
+            MissingExtra: The in-process student needs an extra that is not installed.
+        """
+        if self._student is None:
+            self._student = await self._make_student()
+        return self._student
+
+    def teacher(self) -> Model:
+        """The configured teacher.
+
+        Raises:
+            ConfigError: No endpoint is configured, or its key is missing.
+        """
+        made = endpoint(self.config.teacher, "teacher")
+        self._stack.push_async_callback(made.aclose)
+        return made
+
+    def runtime(
+        self,
+        *,
+        teacher: Model,
+        student: Model | None,
+        policy: str | None = None,
+        guards: tuple[str, ...] | None = None,
+        p_teacher: float | None = None,
+        seed: int | None = None,
+        demonstrations: bool = True,
+        traces: TraceStore | None = None,
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> Runtime:
+        """Joins the parts; whatever is not given is as configured.
+
+        Raises:
+            ConfigError: A policy or guard is unknown, or its options do not fit.
+        """
+        from tutelage.runtime.pipeline import Runtime
+
+        config = self.config
+        near: Retriever | None = None
+        whole: Retriever | None = None
+        if demonstrations and config.retrieval.enabled:
+            pinned = config.prompt.layout == "pinned"
+            near = self.delta_retriever() if pinned else self.retriever()
+            whole = self.pinned_retriever() if pinned else None
+        return Runtime(
+            teacher=teacher,
+            student=student,
+            retriever=near,
+            pinned_retriever=whole,
+            agreement=self.agreement(),
+            policy=self.policy(policy, guards, p_teacher=p_teacher, seed=seed),
+            traces=traces or self.traces,
+            ledger=ledger(config),
+            prompt=prompt_settings(config),
+            count_tokens=self.count_tokens,
+            close=close,
+        )
+
+    def retriever(self) -> Retriever:
+        """Finds the demonstrations of a step."""
+        chosen = self.config.retrieval
+        return self._keyed(chosen.k, chosen.before, chosen.after)
+
+    def delta_retriever(self) -> Retriever | None:
+        """What a pinned prompt shows of the step itself; ``None`` for nothing."""
+        chosen = self.config.retrieval
+        return self._keyed(chosen.delta_k, chosen.before, chosen.after) if chosen.delta_k else None
+
+    def pinned_retriever(self) -> Retriever | None:
+        """Finds whole trajectories for an episode; ``None`` if none are pinned."""
+        count = self.config.retrieval.pinned_k
+        return self._keyed(count, 0, WHOLE_TRAJECTORY) if count else None
+
+    def _keyed(self, k: int, before: int, after: int) -> Retriever:
+        from tutelage.retrieval.selection import KeyedRetriever, Selection
+
+        chosen = self.config.retrieval
+        return KeyedRetriever(
+            self.bank,
+            Selection(
+                k=k,
+                before=before,
+                after=after,
+                pool=chosen.pool,
+                goal_weight=chosen.goal_weight,
+                rebind=chosen.rebind,
+            ),
+        )
+
+    def canonicalizer(self) -> TextCanonicalizer:
+        """How answers are compared."""
+        from tutelage.cascade.canonical.text import HOUSEHOLD_GRAMMAR, TextCanonicalizer
+
+        household = self.config.cascade.grammar == "household"
+        return TextCanonicalizer(
+            grammar=HOUSEHOLD_GRAMMAR if household else None, first_line=household
+        )
+
+    def agreement(self) -> AgreementRule:
+        """The agreement rule: all samples, or ``cascade.agree`` of them."""
+        from tutelage.cascade.agreement import MOfN, Unanimous
+
+        needed = self.config.cascade.agree
+        if needed is None:
+            return Unanimous(self.canonicalizer())
+        return MOfN(self.canonicalizer(), needed)
+
+    def policy(
+        self,
+        name: str | None = None,
+        guards: tuple[str, ...] | None = None,
+        *,
+        p_teacher: float | None = None,
+        seed: int | None = None,
+    ) -> DeferralPolicy:
+        """The policy inside its guards; whatever is not given is as configured.
+
+        Raises:
+            ConfigError: A policy or guard is unknown.
+        """
+        from tutelage.cascade.deferral import policy_named
+        from tutelage.cascade.guards.composition import GuardOptions, guarded
+
+        cascade = self.config.cascade
+        name = name or cascade.policy
+        options: dict[str, float | int] = {}
+        if name == "paper":
+            options = {"samples": cascade.samples, "temperature": cascade.temperature}
+        elif name == "random":
+            options = {
+                "p_teacher": cascade.p_teacher if p_teacher is None else p_teacher,
+                "seed": cascade.seed if seed is None else seed,
+            }
+        policy = policy_named(name, **options)
+        names = cascade.guards if guards is None else guards
+        return guarded(policy, names, GuardOptions(self.canonicalizer()))
+
+    async def _make_student(self) -> Model:
+        chosen = self.config.student
+        if chosen.base_url is not None:
+            made = endpoint(chosen, "student")
+            self._stack.push_async_callback(made.aclose)
+            return made
+        from tutelage.runtime.cache_dir import cache_dir
+        from tutelage.runtime.models.checkpoint import student_checkpoint
+        from tutelage.runtime.models.local import LocalModel
+
+        folder = (
+            Path(chosen.checkpoint)
+            if chosen.checkpoint
+            else await asyncio.to_thread(student_checkpoint, cache_dir())
+        )
+        local = LocalModel(folder, threads=chosen.threads)
+        self._stack.push_async_callback(local.aclose)
+        return local
+
+
+@asynccontextmanager
+async def open_assembly(config: Config, *, open_bank: bool = True) -> AsyncIterator[Assembly]:
+    """Opens the database and the bank of a configuration, and closes all that was made from it.
+
+    Args:
+        config: What to open.
+        open_bank: Whether the bank is loaded now, so that what is wrong with it shows at once.
+
+    Raises:
+        ConfigError: A value of the configuration does not fit.
+        StoreError: The database cannot be opened.
+        RetrievalError: The embedder is missing, or another one built the bank.
+    """
+    from tutelage.retrieval.bank import Bank
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.store.database import migrate, open_engine
+    from tutelage.runtime.store.spool import Spool
+    from tutelage.runtime.store.traces import SqlTraceStore
+
+    ledger(config)
+    async with AsyncExitStack() as stack:
+        engine = open_engine(config.store.url)
+        stack.callback(engine.dispose)
+        await asyncio.to_thread(migrate, engine)
+        spool = Spool(Path(config.store.spool) if config.store.spool else cache_dir() / "spool")
+        traces = await stack.enter_async_context(SqlTraceStore(engine, spool=spool))
+        bank = Bank(engine, _embedder(config), cache_dir(), time.time)
+        if open_bank and config.retrieval.enabled:
+            await bank.open()
+        yield Assembly(
+            config,
+            engine=engine,
+            traces=traces,
+            bank=bank,
+            count_tokens=token_counter(config),
+            stack=stack,
+        )
+
+
+@asynccontextmanager
+async def open_runtime(config: Config | None = None) -> AsyncIterator[Runtime]:
+    """A runtime as configured, open until the block ends.
+
+    Args:
+        config: Absent: ``tutelage.toml`` here, if any, and the environment.
+
+    Raises:
+        TutelageError: A part of it cannot be made; the text says how to mend it.
+    """
+    from tutelage.runtime.config import load_config
+
+    async with open_assembly(config or load_config()) as assembly:
+        yield assembly.runtime(teacher=assembly.teacher(), student=await assembly.student())
+
+
+def wrap(client: Client, config: Config | Path | str | None = None) -> Client:
+    """An ``openai`` client whose chat completions are served by the student where it may.
+
+    The result is used as the given client, which stays the teacher. Nothing is opened before the
+    first request.
+
+    Args:
+        client: An ``openai.OpenAI`` or ``openai.AsyncOpenAI``.
+        config: A configuration or its file; absent: ``tutelage.toml`` here, if any.
+
+    Raises:
+        ConfigError: ``client`` is something else, or the configuration is not usable.
+        MissingExtra: The package ``openai`` is not installed.
+    """
+    from tutelage.lazy import LazyRuntime
+    from tutelage.runtime.client import ClientModel, wrap_client
+    from tutelage.runtime.config import load_config
+
+    chosen = config if isinstance(config, Config) else load_config(Path(config) if config else None)
+    ledger(chosen)
+    return wrap_client(client, LazyRuntime(chosen, lambda: ClientModel(client)))
+
+
+def prompt_settings(config: Config) -> PromptSettings:
+    """Layout of the student's prompt."""
+    from tutelage.runtime.prompt import PromptSettings
+
+    chosen = config.prompt
+    return PromptSettings(
+        rendering=chosen.rendering,
+        layout=chosen.layout,
+        history_turns=chosen.history_turns,
+        max_prompt_tokens=chosen.max_prompt_tokens,
+    )
+
+
+def ledger(config: Config) -> Ledger:
+    """The prices of both roles.
+
+    A teacher without a name is priced by the model that each request asks for.
+
+    Raises:
+        PriceUnknown: A model is in no table and no price is given.
+    """
+    from tutelage.runtime.ledger import Ledger
+    from tutelage.runtime.pricing import PriceTable
+
+    prices: dict[Served, Price] = {"student": price(config.student, "student")}
+    named = config.teacher.price or config.teacher.priced_as or config.teacher.model
+    if named:
+        prices["teacher"] = price(config.teacher, "teacher")
+    return Ledger(prices, PriceTable.shipped())
+
+
+def price(model: ModelConfig, role: Served) -> Price:
+    """The price of a model: its own, else that of ``priced_as``, else that of its name.
+
+    Raises:
+        PriceUnknown: The model is in no table and no price is given.
+    """
+    from tutelage.runtime.pricing import Price, PriceTable
+
+    if model.price is not None:
+        own = model.price
+        return Price(own.input, own.output, own.cache_read, own.cache_write)
+    try:
+        return PriceTable.shipped().price(model.priced_as or model.model or "")
+    except PriceUnknown as error:
+        raise PriceUnknown(f"{role}: {error}") from None
+
+
+def token_counter(config: Config) -> Callable[[str], int]:
+    """Tokens by the student's tokenizer where its checkpoint is here, else characters / 4."""
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.models.checkpoint import NAME
+
+    folder = Path(config.student.checkpoint or cache_dir() / NAME)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return lambda text: -(-len(text) // 4)
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(file))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _embedder(config: Config) -> Embedder:
+    if config.retrieval.embedder == "hash":
+        from tutelage.retrieval.embedding import HashEmbedder
+
+        return HashEmbedder()
+    from tutelage.retrieval.minilm import MiniLmEmbedder, find_minilm
+
+    return MiniLmEmbedder(find_minilm())
+
+
+def endpoint(model: ModelConfig, role: str) -> OpenAIModel:
+    """The model at a configured endpoint; close it after use.
+
+    Raises:
+        ConfigError: ``base_url`` or ``model`` is not set, or the key's variable is not.
+    """
+    from tutelage.runtime.models.deadlines import Timeouts
+    from tutelage.runtime.models.openai import OpenAIModel
+    from tutelage.runtime.models.retries import Retries
+    from tutelage.runtime.secret import Secret
+
+    if model.base_url is None or model.model is None:
+        missing = "base_url" if model.base_url is None else "model"
+        raise ConfigError(f"{role}.{missing} is not set: `tutelage init` writes an example")
+    key = None
+    if model.api_key_env is not None:
+        value = os.environ.get(model.api_key_env)
+        if not value:
+            raise ConfigError(
+                f"{role}.api_key_env = {model.api_key_env!r}, but that variable is not set: "
+                f"export {model.api_key_env}=…"
+            )
+        key = Secret(value)
+    limits = model.timeouts
+    return OpenAIModel(
+        model.base_url,
+        model.model,
+        api_key=key,
+        timeouts=Timeouts(
+            connect_s=limits.connect_s,
+            first_byte_s=limits.first_byte_s,
+            idle_s=limits.idle_s,
+            total_s=limits.total_s,
+        ),
+        retries=Retries(attempts=model.attempts),
+    )

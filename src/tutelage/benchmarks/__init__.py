@@ -1,0 +1,1 @@
+"""Worlds, replay and reports."""

@@ -1,0 +1,1 @@
+"""The ALFWorld text games, played by their own engine."""

@@ -1,0 +1,1 @@
+"""A built-in household world, pure Python."""

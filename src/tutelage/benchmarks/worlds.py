@@ -1,0 +1,78 @@
+"""The worlds by name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tutelage.benchmarks.environment import Environment
+from tutelage.runtime.errors import BenchmarkError
+
+WorldFactory = Callable[[Path | None], Environment]
+"""Makes a world from its data folder; a world without data takes no notice of it."""
+
+ENTRY_POINT_GROUP = "tutelage.worlds"
+
+
+def _alfworld(data: Path | None) -> Environment:
+    from tutelage.benchmarks.alfworld.games import find_data
+    from tutelage.benchmarks.alfworld.world import AlfworldWorld
+    from tutelage.runtime.cache_dir import cache_dir
+
+    return AlfworldWorld(find_data(data, os.environ, cache_dir()))
+
+
+def _household(data: Path | None) -> Environment:
+    from tutelage.benchmarks.household.world import HouseholdWorld
+
+    return HouseholdWorld()
+
+
+WORLDS: Mapping[str, WorldFactory] = MappingProxyType(
+    {"alfworld": _alfworld, "household": _household}
+)
+
+
+def world_names() -> tuple[str, ...]:
+    """Names of the worlds that come with tutelage or with an installed package, sorted."""
+    return tuple(sorted({*WORLDS, *entry_points(group=ENTRY_POINT_GROUP).names}))
+
+
+def create_world(name: str, data: Path | None = None) -> Environment:
+    """Makes a world.
+
+    Args:
+        name: A built-in name, one of the entry-point group ``tutelage.worlds``, or
+            ``module:attribute``; the latter two name a ``WorldFactory``.
+        data: The folder of the world's data, where it needs one.
+
+    Raises:
+        BenchmarkError: No world has this name.
+        WorldMissing: The data is not there.
+        MissingExtra: The world's extra is not installed.
+    """
+    factory: Any = WORLDS.get(name)
+    if factory is None and ":" in name:
+        factory = _imported(name)
+    if factory is None:
+        for found in entry_points(group=ENTRY_POINT_GROUP, name=name):
+            factory = found.load()
+    if factory is None:
+        raise BenchmarkError(
+            f"unknown world {name!r}: use one of {', '.join(world_names())}, or module:attribute"
+        )
+    world: Environment = factory(data)
+    return world
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BenchmarkError(f"world {name!r} cannot be imported: {error}") from error

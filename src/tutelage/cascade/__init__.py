@@ -1,0 +1,1 @@
+"""Agreement of samples and the decision who serves a step."""

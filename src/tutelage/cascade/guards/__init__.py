@@ -1,0 +1,1 @@
+"""Vetoes that wrap any deferral policy."""

@@ -1,0 +1,79 @@
+"""What the verbs that play games share: opening the parts, progress, Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from tutelage.cli.options import settings
+
+if TYPE_CHECKING:
+    from tutelage.assembly import Assembly
+    from tutelage.benchmarks.progress import Watcher
+
+Result = TypeVar("Result")
+
+# An oracle or a local student has no price of its own.
+ORACLE_PRICED_AS = "claude-sonnet-4-5"
+STUDENT_PRICED_AS = "gpt-4.1-mini"
+
+
+def play_with(
+    config_file: Path | None,
+    values: list[str] | None,
+    play: Callable[[Assembly, Watcher, asyncio.Event], Awaitable[Result]],
+    *,
+    quiet: bool,
+) -> Result:
+    """Opens the configured parts, shows progress on stderr, and stops cleanly at Ctrl-C.
+
+    Raises:
+        TutelageError: A part cannot be made, or the play failed.
+    """
+    from rich.console import Console
+
+    from tutelage.assembly import open_assembly
+    from tutelage.benchmarks.progress import Unwatched, progress_bars
+    from tutelage.benchmarks.replay import stop_on_interrupt
+    from tutelage.runtime.config import load_config
+
+    config = load_config(config_file, overrides=settings(values))
+    config = load_config(config_file, overrides={**defaults(config), **settings(values)})
+
+    async def run() -> Result:
+        async with open_assembly(config) as assembly:
+            with stop_on_interrupt() as stop:
+                if quiet:
+                    return await play(assembly, Unwatched(), stop)
+                with progress_bars(Console(stderr=True)) as bars:
+                    return await play(assembly, bars, stop)
+
+    return asyncio.run(run())
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    """Settings that a benchmark needs and a configuration may leave open."""
+    chosen: dict[str, Any] = {"cascade.grammar": "household"}
+    for role, priced_as in (("teacher", ORACLE_PRICED_AS), ("student", STUDENT_PRICED_AS)):
+        model = getattr(config, role)
+        if model.price is None and model.priced_as is None and model.model is None:
+            chosen[f"{role}.priced_as"] = priced_as
+    if config.student.base_url is not None and config.student.priced_as is None:
+        chosen.setdefault("student.priced_as", STUDENT_PRICED_AS)
+    return chosen
+
+
+def names(text: str) -> list[str]:
+    """``"a, b"`` as ``["a", "b"]``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def exit_with(stopped: str) -> None:
+    """Ends with the exit code of how a play stopped."""
+    code = {"interrupted": 130, "budget": 4}.get(stopped, 0)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,52 @@
+"""Commands that only read or change what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tutelage.cli.options import settings
+
+if TYPE_CHECKING:
+    from tutelage.assembly import Assembly
+    from tutelage.runtime.config import Config
+
+Result = TypeVar("Result")
+
+
+def stored_config(config_file: Path | None, overrides: dict[str, Any]) -> Config:
+    """The configuration; models are not asked, so that their prices may be unknown.
+
+    Raises:
+        ConfigError: The file or a value is not usable.
+    """
+    from tutelage.runtime.config import load_config
+
+    free = {"input": 0.0, "output": 0.0}
+    return load_config(
+        config_file, overrides={**overrides, "teacher.price": free, "student.price": free}
+    )
+
+
+def with_assembly(
+    config_file: Path | None,
+    values: list[str] | None,
+    tenant: str | None,
+    use: Callable[[Assembly, str], Awaitable[Result]],
+) -> Result:
+    """Opens store and bank, and hands them over with the tenant that was asked for.
+
+    Raises:
+        TutelageError: Store or bank cannot be opened, or ``use`` failed.
+    """
+    from tutelage.assembly import open_assembly
+
+    config = stored_config(config_file, settings(values))
+
+    async def run() -> Result:
+        async with open_assembly(config) as assembly:
+            return await use(assembly, tenant or config.tenant)
+
+    return asyncio.run(run())

@@ -1,0 +1,97 @@
+"""``tutelage student``: a real small student in a real vLLM."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tutelage.cli.options import Json
+from tutelage.cli.output import print_json
+
+app = typer.Typer(
+    no_args_is_help=True, help="Install, start and stop a vLLM server with SmolLM2-135M-Instruct."
+)
+
+
+@app.command("checkpoint")
+def checkpoint() -> None:
+    """Fetch the student's checkpoint into the cache."""
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.models.checkpoint import student_checkpoint
+
+    typer.echo(student_checkpoint(cache_dir(), progress=_say))
+
+
+@app.command("install")
+def install() -> None:
+    """Fetch the checkpoint, and make the vLLM environment in the cache (3.5 GB)."""
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.models.checkpoint import student_checkpoint
+    from tutelage.runtime.models.vllm_environment import install_vllm
+
+    typer.echo(student_checkpoint(cache_dir(), progress=_say))
+    typer.echo(install_vllm(cache_dir(), progress=_say))
+
+
+@app.command("start")
+def start(
+    max_model_len: Annotated[
+        int, typer.Option(min=256, help="Longest prompt and answer, tokens.")
+    ] = 4096,
+    port: Annotated[int, typer.Option(min=0, help="0: any free port.")] = 0,
+    json: Json = False,
+) -> None:
+    """Start the server and leave it running; one that runs already is kept."""
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.models.checkpoint import student_checkpoint
+    from tutelage.runtime.models.student_server import start_student_server
+    from tutelage.runtime.models.vllm import VllmServer
+
+    folder = student_checkpoint(cache_dir(), progress=_say)
+    _say("starting vLLM, about a minute")
+    state = start_student_server(
+        cache_dir(),
+        folder,
+        lambda path, **more: VllmServer(path, port=port, max_model_len=max_model_len, **more),
+    )
+    if json:
+        print_json({"base_url": state.base_url, "model": state.model, "log": state.log_path})
+        return
+    typer.echo(f"student ready at {state.base_url} (log: {state.log_path})")
+    typer.echo(
+        "use it: --set student.base_url=" + f"{state.base_url} --set student.model={state.model}"
+    )
+
+
+@app.command("status")
+def status(json: Json = False) -> None:
+    """Say whether the server runs and answers."""
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.models.student_server import student_server_state
+
+    state = student_server_state(cache_dir())
+    ready = state is not None and state.ready
+    if json:
+        print_json({"base_url": state.base_url if state else None, "ready": ready})
+    elif state is None:
+        typer.echo("no student server: `tutelage student start`")
+    else:
+        typer.echo(
+            f"{state.base_url}: {'ready' if ready else 'not answering, see ' + state.log_path}"
+        )
+    if not ready:
+        raise typer.Exit(1)
+
+
+@app.command("stop")
+def stop() -> None:
+    """Stop the server that was left running."""
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.models.student_server import stop_student_server
+
+    typer.echo("stopped" if stop_student_server(cache_dir()) else "no student server was running")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

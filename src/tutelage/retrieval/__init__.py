@@ -1,0 +1,1 @@
+"""Demonstrations: embedding, index, bank, selection, harvest."""

@@ -1,0 +1,314 @@
+"""The demonstrations of all tenants: truth in SQL, matrices in memory, indexes as a cache."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Engine
+
+from tutelage.retrieval.embedding import Embedder, Vectors
+from tutelage.retrieval.faiss_index import FaissIndex
+from tutelage.retrieval.keys import StateKey
+from tutelage.retrieval.ledger import Ledger
+from tutelage.retrieval.manifest import load_index, read_manifest, save_index
+from tutelage.retrieval.shard import Shard, content_digest, order_digest, shard_texts
+from tutelage.retrieval.window import cut, imitable_steps
+from tutelage.runtime.errors import EmbedderMismatch, IndexDamaged
+from tutelage.runtime.types import Demonstration, Trajectory
+
+logger = logging.getLogger(__name__)
+
+# A cached index that lacks the newest rows is still of use, so it is not written for each of them.
+_SAVED_GROWTH = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of a trajectory that was offered to the bank."""
+
+    tenant: str
+    trajectory_id: str
+    outcome: Literal["added", "duplicate", "rejected"]
+    reason: str | None = None
+    """Why it was rejected."""
+
+
+class Bank:
+    """Successful trajectories by tenant, with the vectors they are searched by.
+
+    Vectors are computed once a text and embedder and kept in SQL; the index of a tenant is a file
+    under ``cache_dir`` that is built anew when it is missing, damaged or out of date.
+
+    Args:
+        engine: A migrated database.
+        embedder: Makes the vectors; changing it needs ``reindex``.
+        cache_dir: Folder of the index files; may be emptied at any time.
+        clock: Unix time in seconds.
+        state_key: How the state of a step is put into words.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        embedder: Embedder,
+        cache_dir: Path,
+        clock: Callable[[], float],
+        *,
+        state_key: StateKey | None = None,
+    ) -> None:
+        self.embedder = embedder
+        self.state_key = state_key or StateKey()
+        self._ledger = Ledger(engine)
+        self._cache_dir = cache_dir / "retrieval"
+        self._clock = clock
+        self._shards: dict[str, Shard] = {}
+        self._saved_rows: dict[str, int] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def open(self) -> None:
+        """Loads every tenant, so that what is wrong with the bank shows now and not in a request.
+
+        Raises:
+            EmbedderMismatch: A tenant's vectors were made by another embedder.
+            StoreError: The database cannot be read.
+        """
+        for tenant in await asyncio.to_thread(self._ledger.tenants):
+            await self.shard(tenant)
+
+    async def reindex(self) -> int:
+        """Computes what this embedder has not computed yet and builds all indexes anew.
+
+        Returns:
+            Number of trajectories that were indexed.
+        """
+        count = 0
+        for tenant in await asyncio.to_thread(self._ledger.tenants):
+            async with self._locks[tenant]:
+                rows = await asyncio.to_thread(self._ledger.active, tenant)
+                shard = await self._build(tenant, rows, FaissIndex(self.embedder.dimension))
+                await asyncio.to_thread(self._save, shard)
+                self._shards[tenant] = shard
+                count += len(rows)
+        return count
+
+    async def refresh(self, tenant: str) -> None:
+        """Forgets what is in memory for a tenant; its next use reads the database again."""
+        async with self._locks[tenant]:
+            self._shards.pop(tenant, None)
+
+    async def add(self, trajectories: Sequence[Trajectory]) -> list[Admission]:
+        """Stores trajectories of any tenants; offering one twice changes nothing.
+
+        Returns:
+            One admission a trajectory, in their order. A retired one stays retired.
+
+        Raises:
+            StoreError: The database cannot be written; nothing of the failing tenant was stored.
+        """
+        admissions: dict[int, Admission] = {}
+        by_tenant: dict[str, list[int]] = {}
+        for position, trajectory in enumerate(trajectories):
+            by_tenant.setdefault(trajectory.tenant, []).append(position)
+        for tenant, positions in by_tenant.items():
+            offered = [trajectories[position] for position in positions]
+            async with self._locks[tenant]:
+                outcomes = await self._admit(await self._loaded(tenant), offered)
+            admissions.update(zip(positions, outcomes, strict=True))
+        return [admissions[position] for position in range(len(trajectories))]
+
+    async def retire(self, tenant: str, trajectory_id: str) -> bool:
+        """Takes a trajectory out of use for good; ``False`` if it was not active."""
+        async with self._locks[tenant]:
+            retired = await asyncio.to_thread(self._ledger.retire, tenant, trajectory_id)
+            if retired:
+                self._shards.pop(tenant, None)
+        return retired
+
+    async def trajectories(self, tenant: str) -> Sequence[Trajectory]:
+        """The active trajectories of a tenant, oldest first."""
+        return tuple((await self.shard(tenant)).trajectories)
+
+    async def demonstrations(
+        self,
+        tenant: str,
+        *,
+        trajectory_id: str | None = None,
+        category: str | None = None,
+        before: int = 2,
+        after: int = 0,
+    ) -> Sequence[Demonstration]:
+        """The demonstrations of a tenant, one a teacher's step.
+
+        Args:
+            tenant: Whose they are.
+            trajectory_id: Only those of this trajectory.
+            category: Only those of this category.
+            before: Turns shown before the step to imitate.
+            after: Turns shown after it.
+        """
+        return [
+            cut(trajectory, index, before=before, after=after)
+            for trajectory in (await self.shard(tenant)).trajectories
+            if trajectory_id in (None, trajectory.id) and category in (None, trajectory.category)
+            for index in imitable_steps(trajectory)
+        ]
+
+    async def demonstration(
+        self, tenant: str, demonstration_id: str, *, before: int = 2, after: int = 0
+    ) -> Demonstration | None:
+        """One demonstration by its id, ``None`` if the tenant has no such active one."""
+        trajectory_id, _, step = demonstration_id.rpartition(":")
+        shard = await self.shard(tenant)
+        row = shard.rows.get(trajectory_id)
+        if row is None or not step.isdecimal():
+            return None
+        trajectory = shard.trajectories[row]
+        if int(step) not in imitable_steps(trajectory):
+            return None
+        return cut(trajectory, int(step), before=before, after=after)
+
+    async def size(self, tenant: str) -> int:
+        """Number of demonstrations: the teacher's steps in active trajectories."""
+        return len((await self.shard(tenant)).steps)
+
+    async def version(self, tenant: str) -> str:
+        """Hash of the active contents; two banks with one version hold the same trajectories."""
+        return (await self.shard(tenant)).version
+
+    async def shard(self, tenant: str) -> Shard:
+        """The matrices of a tenant, loaded by the first call.
+
+        Raises:
+            EmbedderMismatch: Its vectors were made by another embedder.
+            StoreError: The database cannot be read.
+        """
+        shard = self._shards.get(tenant)
+        if shard is not None:
+            return shard
+        async with self._locks[tenant]:
+            return await self._loaded(tenant)
+
+    async def _loaded(self, tenant: str) -> Shard:
+        """The shard of a tenant whose lock is held."""
+        if tenant not in self._shards:
+            rows = await asyncio.to_thread(self._ledger.active, tenant)
+            await self._check_embedder(tenant, [row.goal for row in rows])
+            index = await asyncio.to_thread(self._cached_index, tenant, rows)
+            cached_rows = index.size
+            shard = await self._build(tenant, rows, index)
+            if cached_rows < len(rows):
+                await asyncio.to_thread(self._save, shard)
+            self._shards[tenant] = shard
+        return self._shards[tenant]
+
+    async def _build(self, tenant: str, rows: Sequence[Trajectory], index: FaissIndex) -> Shard:
+        shard = Shard(tenant, self.embedder.dimension, self.state_key, index)
+        vectors, new = await self._vectors(shard_texts(rows, self.state_key))
+        if new:
+            await asyncio.to_thread(self._ledger.add_vectors, self.embedder.name, new)
+        await asyncio.to_thread(shard.extend, rows, vectors)
+        return shard
+
+    async def _admit(self, shard: Shard, offered: Sequence[Trajectory]) -> list[Admission]:
+        known = await asyncio.to_thread(self._ledger.known, shard.tenant, [t.id for t in offered])
+        outcomes: list[Admission] = []
+        added: list[Trajectory] = []
+        for trajectory in offered:
+            reason = _objection(trajectory)
+            stored = known.get(trajectory.id)
+            outcome: Literal["added", "duplicate", "rejected"] = "rejected"
+            if reason is None and stored is None:
+                known[trajectory.id] = trajectory
+                added.append(trajectory)
+                outcome = "added"
+            elif reason is None and stored == trajectory:
+                outcome = "duplicate"
+            elif reason is None:
+                reason = "another trajectory has this id"
+            outcomes.append(Admission(shard.tenant, trajectory.id, outcome, reason))
+        if added:
+            vectors, new = await self._vectors(shard_texts(added, self.state_key))
+            await asyncio.to_thread(self._ledger.add, added, self.embedder.name, new, self._clock())
+            # In the order in which the database will give them back.
+            shard.extend(sorted(added, key=lambda trajectory: trajectory.id), vectors)
+            if shard.index.size >= _SAVED_GROWTH * self._saved_rows.get(shard.tenant, 0):
+                await asyncio.to_thread(self._save, shard)
+        return outcomes
+
+    async def _vectors(self, texts: Sequence[str]) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
+        """The vectors of all texts, and those of them that were computed just now."""
+        name, dimension = self.embedder.name, self.embedder.dimension
+        stored = await asyncio.to_thread(self._ledger.vectors, name, texts, dimension)
+        missing = [text for text in texts if text not in stored]
+        if not missing:
+            return stored, {}
+        new = dict(zip(missing, await self.embedder.embed(missing), strict=True))
+        return {**stored, **new}, new
+
+    async def _check_embedder(self, tenant: str, goals: Sequence[str]) -> None:
+        name = self.embedder.name
+        stored = await asyncio.to_thread(self._ledger.vectors, name, goals, self.embedder.dimension)
+        missing = [goal for goal in goals if goal not in stored]
+        other = await asyncio.to_thread(self._ledger.other_embedder, name, missing)
+        if other is not None:
+            raise _mismatch(tenant, other, name)
+
+    def _cached_index(self, tenant: str, rows: Sequence[Trajectory]) -> FaissIndex:
+        """An index of the first rows: the cached one where it still holds, else an empty one."""
+        folder = self._folder(tenant)
+        try:
+            manifest = read_manifest(folder)
+            if manifest is not None and manifest.embedder != self.embedder.name:
+                raise _mismatch(tenant, manifest.embedder, self.embedder.name)
+            if manifest is not None and manifest.dimension == self.embedder.dimension:
+                indexed = rows[: manifest.rows]
+                if manifest.content == order_digest([content_digest(row) for row in indexed]):
+                    index = load_index(folder, manifest)
+                    self._saved_rows[tenant] = index.size
+                    return index
+        except IndexDamaged as error:
+            logger.warning("%s; the index of tenant %r is built anew", error, tenant)
+        return FaissIndex(self.embedder.dimension)
+
+    def _save(self, shard: Shard) -> None:
+        assert isinstance(shard.index, FaissIndex)
+        folder = self._folder(shard.tenant)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_index(
+                folder,
+                shard.index,
+                embedder=self.embedder.name,
+                dimension=self.embedder.dimension,
+                content=shard.row_order,
+            )
+            self._saved_rows[shard.tenant] = shard.index.size
+        except OSError as error:
+            logger.warning("the index cache %s cannot be written: %s", folder, error)
+
+    def _folder(self, tenant: str) -> Path:
+        return self._cache_dir / hashlib.sha256(tenant.encode()).hexdigest()[:32]
+
+
+def _objection(trajectory: Trajectory) -> str | None:
+    if not trajectory.success:
+        return "the episode did not succeed"
+    if not trajectory.goal.strip():
+        return "it has no goal"
+    if not imitable_steps(trajectory):
+        return "it has no step of a teacher"
+    return None
+
+
+def _mismatch(tenant: str, built: str, configured: str) -> EmbedderMismatch:
+    return EmbedderMismatch(
+        f"the bank of tenant {tenant!r} was built with embedder {built!r}, but {configured!r} is"
+        f" configured: configure {built!r} again, or run `tutelage demos reindex`"
+    )

@@ -1,0 +1,89 @@
+"""Traces of a successful episode as a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tutelage.runtime.types import EpisodeRecord, Trace, Trajectory, Turn
+
+REFUSALS = ("Nothing happens",)
+"""What an observation starts with when the environment has refused the action before it."""
+
+
+def harvest(
+    traces: Sequence[Trace],
+    episode: EpisodeRecord,
+    *,
+    source: str,
+    category: str | None = None,
+    plan: str | None = None,
+    mixed: bool = False,
+    refusals: Sequence[str] = REFUSALS,
+    keep_recovery: bool = False,
+    action: Callable[[Trace], str] = lambda trace: trace.answer,
+) -> Trajectory | None:
+    """The episode as a trajectory to learn from, or ``None`` if it is not fit for that.
+
+    It is fit if it succeeded, if its traces cover every step from the first, and if the teacher
+    served them all or ``mixed`` is set; each turn then says who acted. A refused action is cut
+    out, and the next one stands after the observation that both were meant for. With
+    ``keep_recovery`` a student's refused action stays when the teacher acted next, so that the bank
+    shows how to go on after a refusal; the student's turn is never imitated.
+
+    Args:
+        traces: Of this episode, in any order; the latest counts where a step was asked twice.
+        episode: Its outcome.
+        source: Who the teacher was: a model name, or ``oracle:<name>``.
+        category: Kind of task, where it is known.
+        plan: The teacher's plan, where there was one.
+        mixed: Whether episodes in which the student acted are taken.
+        refusals: Openings of an observation that says that the last action was refused; compared
+            without case and leading blanks.
+        keep_recovery: Whether a student's refused action before a teacher's turn is kept.
+        action: The action in a trace.
+    """
+    steps = _steps(traces, episode)
+    if not episode.success or not steps:
+        return None
+    if not mixed and any(trace.decision.served == "student" for trace in steps):
+        return None
+    turns = [
+        Turn(trace.observation, action(trace).strip(), trace.decision.served) for trace in steps
+    ]
+    turns = _pruned(turns, tuple(mark.casefold() for mark in refusals), keep_recovery)
+    if any(not turn.action for turn in turns) or all(turn.served == "student" for turn in turns):
+        return None
+    return Trajectory(
+        id=episode.id,
+        tenant=episode.tenant,
+        goal=episode.goal or steps[0].goal,
+        turns=tuple(turns),
+        success=True,
+        category=category,
+        plan=plan,
+        task_id=episode.task_id,
+        source=source,
+    )
+
+
+def _steps(traces: Sequence[Trace], episode: EpisodeRecord) -> list[Trace]:
+    own = [t for t in traces if t.tenant == episode.tenant and t.episode_id == episode.id]
+    latest = {trace.step_index: trace for trace in sorted(own, key=lambda t: t.created_at_s)}
+    complete = sorted(latest) == list(range(len(latest)))
+    return [latest[index] for index in range(len(latest))] if complete else []
+
+
+def _pruned(turns: Sequence[Turn], marks: tuple[str, ...], keep_recovery: bool) -> list[Turn]:
+    def refused(observation: str) -> bool:
+        return observation.lstrip().casefold().startswith(marks) if marks else False
+
+    kept: list[Turn] = []
+    for turn in turns:
+        if kept and refused(turn.observation):
+            last = kept[-1]
+            recovery = last.served == "student" and turn.served == "teacher"
+            if not (keep_recovery and recovery):
+                kept[-1] = Turn(last.observation, turn.action, turn.served)
+                continue
+        kept.append(turn)
+    return kept

@@ -1,0 +1,1 @@
+"""Types, protocols, the request path, models and the store."""

@@ -1,0 +1,229 @@
+"""One frozen configuration, read from TOML and the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tutelage.runtime.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "TUTELAGE_"
+DEFAULT_FILE = "tutelage.toml"
+
+
+class Section(BaseModel):
+    """A table of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PriceConfig(Section):
+    """Prices of a model that the table does not know, USD per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cache_read: float | None = Field(None, ge=0)
+    """Absent: cached tokens are billed at the input price."""
+    cache_write: float | None = Field(None, ge=0)
+    """Absent: written tokens are billed at the input price."""
+
+
+class TimeoutConfig(Section):
+    """Deadlines of one model call, seconds."""
+
+    connect_s: float = Field(5.0, gt=0)
+    first_byte_s: float = Field(120.0, gt=0)
+    idle_s: float = Field(60.0, gt=0)
+    """Longest silence within a stream."""
+    total_s: float = Field(300.0, gt=0)
+
+
+class ModelConfig(Section):
+    """An OpenAI-compatible endpoint."""
+
+    base_url: str | None = None
+    """For example ``https://api.openai.com/v1``; absent for a student: it runs in this process."""
+    model: str | None = None
+    """The endpoint's own name of the model."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; the key itself never stands in a file."""
+    priced_as: str | None = None
+    """Row of the price table; absent: ``model``."""
+    price: PriceConfig | None = None
+    """Own prices; they win over the table."""
+    attempts: int = Field(3, ge=1, le=10)
+    """Calls in all, the first included."""
+    timeouts: TimeoutConfig = TimeoutConfig()
+
+
+class StudentConfig(ModelConfig):
+    """The cheap model: an endpoint, or a checkpoint that runs in this process."""
+
+    checkpoint: str | None = None
+    """Folder of a Hugging Face checkpoint; absent: SmolLM2-135M-Instruct from the cache."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of the in-process student; absent: all cores."""
+
+
+class RetrievalConfig(Section):
+    """How demonstrations are chosen."""
+
+    enabled: bool = True
+    k: int = Field(6, ge=1, le=64)
+    """Demonstrations a step."""
+    before: int = Field(2, ge=0)
+    """Turns shown before the one to imitate."""
+    after: int = Field(0, ge=0)
+    """Turns shown after it."""
+    pool: int = Field(60, ge=1)
+    """Trajectories whose steps are compared, the most similar goals first."""
+    goal_weight: float = Field(0.3, ge=0)
+    """Weight of the trajectory's similarity beside the step's."""
+    rebind: bool = True
+    """Whether demonstrations are retold with the names of the step at hand."""
+    delta_k: int = Field(0, ge=0)
+    """Demonstrations of the step itself beside pinned ones (``prompt.layout = "pinned"``)."""
+    pinned_k: int = Field(1, ge=0)
+    """Whole trajectories pinned for an episode (``prompt.layout = "pinned"``)."""
+    embedder: Literal["minilm", "hash"] = "minilm"
+    """``hash`` knows no meaning; it is for tests."""
+
+
+class PromptConfig(Section):
+    """Layout of the student's prompt."""
+
+    rendering: Literal["turns", "block"] = "turns"
+    layout: Literal["per-step", "pinned"] = "per-step"
+    history_turns: int | None = Field(5, ge=0)
+    """Latest turns of the transcript that the student sees; ``per-step`` only."""
+    max_prompt_tokens: int = Field(1600, ge=64)
+    """Budget of the whole prompt."""
+
+
+class CascadeConfig(Section):
+    """Who serves a step."""
+
+    policy: str = "paper"
+    """``always-teacher``, ``always-student``, ``random``, ``paper``, or ``module:attribute``."""
+    samples: int = Field(3, ge=1, le=64)
+    temperature: float = Field(0.7, ge=0, le=2)
+    """Temperature of the samples that vote."""
+    agree: int | None = Field(None, ge=1)
+    """Votes that make an agreement; absent: all samples."""
+    guards: tuple[str, ...] = ("rejection", "loop", "stall")
+    grammar: Literal["any", "household"] = "any"
+    """``household``: an answer that is no command of the household worlds names no action."""
+    p_teacher: float = Field(0.5, ge=0, le=1)
+    """Share of steps for the teacher, policy ``random`` only."""
+    seed: int = 0
+
+
+class StoreConfig(Section):
+    """Where traces and demonstrations are kept."""
+
+    url: str = "sqlite:///tutelage.sqlite"
+    """SQLAlchemy URL."""
+    spool: str | None = None
+    """File for traces while the database is gone; absent: in the cache folder."""
+
+
+class Config(Section):
+    """Everything a runtime is built from."""
+
+    teacher: ModelConfig = ModelConfig()
+    student: StudentConfig = StudentConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    prompt: PromptConfig = PromptConfig()
+    cascade: CascadeConfig = CascadeConfig()
+    store: StoreConfig = StoreConfig()
+    tenant: str = Field("default", min_length=1, max_length=128)
+
+
+def load_config(
+    path: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Reads the configuration: defaults, then the file, then the environment, then ``overrides``.
+
+    ``TUTELAGE_CASCADE__SAMPLES=5`` sets ``cascade.samples``.
+
+    Args:
+        path: The TOML file; absent: ``tutelage.toml`` here, if there is one.
+        environment: Variables; absent: the process environment.
+        overrides: Dotted keys, for example ``{"cascade.policy": "paper"}``.
+
+    Raises:
+        ConfigError: The file is missing or malformed, or a key is unknown or out of range.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    origin = "defaults"
+    found = path or (Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None)
+    if found is not None:
+        origin = str(found)
+        values = _read_toml(found)
+    for name, text in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+            _set(values, key, literal(text), name)
+    for dotted, value in (overrides or {}).items():
+        _set(values, dotted.split("."), value, dotted)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_first_problem(error)}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist: run `tutelage init` to write one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _set(values: dict[str, Any], key: list[str], value: Any, origin: str) -> None:
+    table = values
+    for part in key[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{origin}: {part} is a value, not a table")
+    table[key[-1]] = value
+
+
+def literal(text: str) -> Any:
+    """An environment value as TOML would read it; anything else is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys_beside(problem["loc"])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+        return f"unknown key {key!r}; {hint}"
+    return f"{key} = {problem['input']!r}: {problem['msg']}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,138 @@
+"""The exception tree. Every error tutelage raises on purpose is in it.
+
+TutelageError
+├── ConfigError              a configuration value is missing, unknown or out of range
+├── MissingExtra             an optional dependency is not installed; names the install command
+├── BadRequest               the caller's chat request cannot be served as it is
+├── ModelError               a student or teacher endpoint failed
+│   ├── ModelTimeout         connect, first-byte, idle or total deadline passed
+│   ├── RateLimited          429, with ``retry_after_s`` where the endpoint gave one
+│   ├── Refused              4xx: the endpoint rejected the request
+│   ├── ContextTooLong       the prompt does not fit the model
+│   └── BadResponse          5xx, malformed JSON or SSE, empty choices
+├── RetrievalError           demonstrations could not be searched
+│   ├── EmbedderMismatch     the bank was built with another embedder
+│   └── IndexDamaged         the index cache fails its checksum
+├── StoreError               the database could not be read or written
+│   └── SchemaTooNew         the database was written by a newer release
+├── PriceUnknown             no price is known for a model
+└── BenchmarkError           a world, its files or a replay is not usable
+    ├── WorldMissing         data of a world is not where it was looked for
+    └── WorkerDied           the process that plays a world ended early
+"""
+
+from __future__ import annotations
+
+
+class TutelageError(Exception):
+    """Base of all errors raised on purpose; its text is one line that a user can act on."""
+
+
+class ConfigError(TutelageError):
+    """A configuration value is missing, unknown or out of range."""
+
+
+class MissingExtra(TutelageError):
+    """An optional dependency is needed.
+
+    Args:
+        package: The import that failed.
+        extra: The extra of ``tutelage`` that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'tutelage[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class BadRequest(TutelageError):
+    """The caller's chat request cannot be served as it is."""
+
+
+class ModelError(TutelageError):
+    """A student or teacher endpoint failed.
+
+    Args:
+        message: One line for a person.
+        status: HTTP status of the endpoint, if it answered.
+        body: The endpoint's own error object, if it sent one, for the client to see unchanged.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, body: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class ModelTimeout(ModelError):
+    """The connect, first-byte, idle or total deadline passed."""
+
+
+class RateLimited(ModelError):
+    """The endpoint answered 429.
+
+    Args:
+        retry_after_s: Seconds the endpoint asked us to wait, if it said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = 429,
+        body: dict[str, object] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, body=body)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(ModelError):
+    """The endpoint rejected the request (4xx)."""
+
+
+class ContextTooLong(Refused):
+    """The prompt does not fit the model."""
+
+
+class BadResponse(ModelError):
+    """The endpoint answered 5xx, malformed JSON or SSE, or no choices."""
+
+
+class RetrievalError(TutelageError):
+    """Demonstrations could not be searched."""
+
+
+class EmbedderMismatch(RetrievalError):
+    """The bank was built with another embedder."""
+
+
+class IndexDamaged(RetrievalError):
+    """The index cache fails its checksum."""
+
+
+class StoreError(TutelageError):
+    """The database could not be read or written."""
+
+
+class SchemaTooNew(StoreError):
+    """The database was written by a newer release of tutelage."""
+
+
+class PriceUnknown(TutelageError):
+    """No price is known for a model."""
+
+
+class BenchmarkError(TutelageError):
+    """A world, its files or a replay is not usable."""
+
+
+class WorldMissing(BenchmarkError):
+    """Data of a world is not where it was looked for."""
+
+
+class WorkerDied(BenchmarkError):
+    """The process that plays a world ended early."""

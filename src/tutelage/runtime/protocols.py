@@ -1,0 +1,97 @@
+"""The seams: what the runtime needs from the rooms, and what they may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Protocol
+
+from tutelage.runtime.types import (
+    Agreement,
+    ChatRequest,
+    Choice,
+    Completion,
+    Decision,
+    EpisodeRecord,
+    Retrieved,
+    SamplePlan,
+    Step,
+    Trace,
+)
+
+
+class Model(Protocol):
+    """A chat model; student and teacher are roles of it."""
+
+    async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
+        """Samples ``n`` choices for one prompt in one call.
+
+        Raises:
+            ModelError: The model failed.
+        """
+        ...
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any]]:
+        """Yields the chunks of a streamed answer as OpenAI ``chat.completion.chunk`` objects.
+
+        Raises:
+            ModelError: The model failed; after the first chunk this ends the stream.
+        """
+        ...
+
+
+class Retriever(Protocol):
+    """Finds the teacher's demonstrations that fit a step."""
+
+    async def search(self, step: Step) -> Sequence[Retrieved]:
+        """Ranked demonstrations of the step's tenant, best first; may be empty.
+
+        Raises:
+            RetrievalError: The bank cannot be searched.
+        """
+        ...
+
+
+class AgreementRule(Protocol):
+    """Compares samples by the action they name."""
+
+    def measure(self, choices: Sequence[Choice]) -> Agreement:
+        """Votes of the samples; a sample that names no action counts as a disagreement."""
+        ...
+
+    def action(self, choice: Choice) -> str | None:
+        """The canonical key of one sample's action; ``None`` if it names none."""
+        ...
+
+
+class DeferralPolicy(Protocol):
+    """Decides whether the student or the teacher serves a step."""
+
+    def plan(self, step: Step) -> SamplePlan | Decision:
+        """How to sample the student, or a decision that needs no sample."""
+        ...
+
+    def decide(
+        self, step: Step, agreement: Agreement, demonstrations: Sequence[Retrieved]
+    ) -> Decision:
+        """Who serves the step, given the samples. Pure: asking twice gives the same answer."""
+        ...
+
+
+class TraceStore(Protocol):
+    """Keeps traces and episodes."""
+
+    async def append(self, trace: Trace) -> None:
+        """Stores a trace durably before it returns; a second append of the same id does nothing.
+
+        Raises:
+            StoreError: The trace could be neither stored nor spooled.
+        """
+        ...
+
+    async def record_episode(self, episode: EpisodeRecord) -> None:
+        """Creates the episode, or updates outcome fields that are not ``None``.
+
+        Raises:
+            StoreError: The episode could be neither stored nor spooled.
+        """
+        ...

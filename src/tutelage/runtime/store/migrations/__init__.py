@@ -1,0 +1,1 @@
+"""Schema revisions, applied by ``tutelage.runtime.store.database.migrate``."""

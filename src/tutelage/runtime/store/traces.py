@@ -1,0 +1,313 @@
+"""Traces and episodes in a SQL database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+from sqlalchemy import Connection, Engine, Insert, Select, String, Table, select
+from sqlalchemy import func as sql
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+
+from tutelage.runtime.errors import SchemaTooNew, StoreError
+from tutelage.runtime.store import schema
+from tutelage.runtime.store.database import (
+    begin_write,
+    file_identity,
+    migrate,
+    open_engine,
+    reason,
+    redact,
+)
+from tutelage.runtime.store.spool import Record, Spool
+from tutelage.runtime.store.writer import (
+    BatchLimits,
+    BatchWriter,
+    Counters,
+    Unreachable,
+    Unstorable,
+)
+from tutelage.runtime.types import EpisodeRecord, Served, Trace
+
+_START_DRAIN_S = 2.0
+
+
+class SqlTraceStore:
+    """Keeps traces and episodes durably; opened and closed by ``async with``.
+
+    An append returns when its group is committed, or is on disk in the spool while the database
+    is gone. All database work runs in one thread. Reads see what is in the database, not what
+    still waits in the spool.
+
+    Args:
+        database: A database URL, or an engine of ``open_engine`` that the caller disposes of.
+        spool: Where records go while the database is gone; drained at start and when it is back.
+        clock: Seconds from any origin; paces the tries to reach a database that is gone.
+        limits: Sizes and waits of the group commit.
+    """
+
+    def __init__(
+        self,
+        database: Engine | str,
+        *,
+        spool: Spool,
+        clock: Callable[[], float] = time.monotonic,
+        limits: BatchLimits | None = None,
+    ) -> None:
+        self._owns_engine = isinstance(database, str)
+        self._engine = open_engine(database) if isinstance(database, str) else database
+        self._writer = BatchWriter(self._commit, spool, clock=clock, limits=limits)
+        self._identity: tuple[int, int] | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._writer.call(self._try_to_prepare)
+            await self._writer.drain(_START_DRAIN_S)
+        except BaseException:
+            await self._close()
+            raise
+        self._writer.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await self._writer.close()
+        finally:
+            if self._owns_engine:
+                self._engine.dispose()
+
+    @property
+    def counters(self) -> Counters:
+        """Records stored, spooled and failed since the store was opened."""
+        return self._writer.counters
+
+    async def append(self, trace: Trace) -> None:
+        """Stores a trace durably before it returns; a second append of the same id does nothing.
+
+        Raises:
+            StoreError: The trace could be neither stored nor spooled.
+        """
+        await self._writer.put(_record("trace", trace, schema.traces))
+
+    async def record_episode(self, episode: EpisodeRecord) -> None:
+        """Creates the episode, or updates the fields that are not ``None``.
+
+        Raises:
+            StoreError: The episode could be neither stored nor spooled.
+        """
+        await self._writer.put(_record("episode", episode, schema.episodes))
+
+    async def trace(self, tenant: str, id: str) -> Trace | None:
+        """One trace of a tenant, or ``None``.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        table = schema.traces
+        query = select(table.c.body).where(table.c.tenant == tenant, table.c.id == id)
+        return next(iter(await self._read_traces(query)), None)
+
+    async def traces(
+        self,
+        tenant: str,
+        *,
+        episode_id: str | None = None,
+        served: Served | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> list[Trace]:
+        """Traces of a tenant by time, then step.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        table = schema.traces
+        query = select(table.c.body).where(table.c.tenant == tenant).limit(limit)
+        if episode_id is not None:
+            query = query.where(table.c.episode_id == episode_id)
+        if served is not None:
+            query = query.where(table.c.served == served)
+        keys = (table.c.created_at_s, table.c.step_index, table.c.id)
+        query = query.order_by(*(key.desc() if newest_first else key.asc() for key in keys))
+        return await self._read_traces(query)
+
+    async def episode(self, tenant: str, id: str) -> EpisodeRecord | None:
+        """One episode of a tenant, or ``None``.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        table = schema.episodes
+        query = select(table).where(table.c.tenant == tenant, table.c.id == id)
+        return next(iter(await self._read_episodes(query)), None)
+
+    async def episodes(
+        self,
+        tenant: str,
+        *,
+        success: bool | None = None,
+        limit: int = 100,
+        newest_first: bool = True,
+    ) -> list[EpisodeRecord]:
+        """Episodes of a tenant by time; ``success=None`` gives all, also those without outcome.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        table = schema.episodes
+        query = select(table).where(table.c.tenant == tenant).limit(limit)
+        if success is not None:
+            query = query.where(table.c.success == success)
+        keys = (table.c.created_at_s, table.c.id)
+        query = query.order_by(*(key.desc() if newest_first else key.asc() for key in keys))
+        return await self._read_episodes(query)
+
+    async def _read_traces(self, query: Select[Any]) -> list[Trace]:
+        rows = await self._writer.call(lambda: self._read(query))
+        return [_read_as(Trace, row["body"]) for row in rows]
+
+    async def _read_episodes(self, query: Select[Any]) -> list[EpisodeRecord]:
+        rows = await self._writer.call(lambda: self._read(query))
+        return [_read_as(EpisodeRecord, row) for row in rows]
+
+    def _read(self, query: Select[Any]) -> list[Mapping[str, Any]]:
+        self._prepare()
+        try:
+            with self._engine.connect() as connection:
+                return [dict(row) for row in connection.execute(query).mappings()]
+        except (SQLAlchemyError, ValueError) as error:
+            raise StoreError(f"{self._name} cannot be read: {reason(error)}") from error
+
+    def _commit(self, records: Sequence[Record], lock_wait_s: float) -> None:
+        try:
+            self._prepare()
+        except SchemaTooNew as error:
+            raise self._unreachable(str(error)) from error
+        try:
+            with begin_write(self._engine, wait_s=lock_wait_s) as connection:
+                _insert(connection, records)
+        except (DataError, IntegrityError) as error:
+            raise Unstorable(f"{self._name} refuses a record: {reason(error)}") from error
+        except SQLAlchemyError as error:
+            if type(error) is StatementError:
+                raise Unstorable(f"a record cannot be encoded: {reason(error)}") from error
+            raise self._unreachable(f"cannot be written: {reason(error)}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            # Also a spooled record whose fields another release named otherwise.
+            raise Unstorable(f"a record cannot be encoded: {error!r}") from error
+        if file_identity(self._engine) != self._identity:
+            raise self._unreachable("was moved or deleted while it was written")
+
+    def _try_to_prepare(self) -> None:
+        try:
+            self._prepare()
+        except SchemaTooNew:
+            raise
+        except StoreError:
+            # The first append finds the same, and spools.
+            return
+
+    def _prepare(self) -> None:
+        """Brings the database to its schema, again when its file is not the one it was."""
+        if self._identity is not None and file_identity(self._engine) == self._identity:
+            return
+        if self._identity is not None:
+            self._engine.dispose()
+        try:
+            migrate(self._engine)
+        except SchemaTooNew:
+            raise
+        except StoreError as error:
+            raise self._unreachable(str(error)) from error
+        self._identity = file_identity(self._engine)
+
+    def _unreachable(self, problem: str) -> Unreachable:
+        self._identity = None
+        self._engine.dispose()
+        return Unreachable(f"{self._name} {problem}")
+
+    @property
+    def _name(self) -> str:
+        return f"database {redact(str(self._engine.url))}"
+
+
+def _record(
+    kind: Literal["trace", "episode"], model: Trace | EpisodeRecord, table: Table
+) -> Record:
+    for column in table.columns:
+        value = getattr(model, column.name, None)
+        length = column.type.length if isinstance(column.type, String) else None
+        if isinstance(value, str) and length is not None and len(value) > length:
+            raise StoreError(
+                f"{kind} {column.name} has {len(value)} characters, more than {length}:"
+                f" {value[:40]!r}…"
+            )
+    try:
+        return Record(kind, model.model_dump(mode="json"))
+    except PydanticSerializationError as error:
+        raise StoreError(f"{kind} {model.id!r} cannot be written as JSON: {error}") from error
+
+
+def _read_as(model: Any, body: Mapping[str, Any]) -> Any:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StoreError(
+            f"a stored {model.__name__} cannot be read: {'.'.join(map(str, first['loc']))}:"
+            f" {first['msg']}; it may be from a newer release: upgrade tutelage"
+        ) from error
+
+
+def _insert(connection: Connection, records: Sequence[Record]) -> None:
+    insert: Callable[[Table], Any] = (
+        postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    )
+    traces = [_trace_row(record.body) for record in records if record.kind == "trace"]
+    episodes = [_episode_row(record.body) for record in records if record.kind == "episode"]
+    if traces:
+        connection.execute(insert(schema.traces).on_conflict_do_nothing(), traces)
+    if episodes:
+        connection.execute(_upsert_episode(insert(schema.episodes)), episodes)
+
+
+def _upsert_episode(statement: Any) -> Insert:
+    table = schema.episodes
+    changes = {
+        name: sql.coalesce(statement.excluded[name], table.c[name])
+        for name in ("goal", "task_id", "success", "reward")
+    }
+    upsert: Insert = statement.on_conflict_do_update(index_elements=["tenant", "id"], set_=changes)
+    return upsert
+
+
+def _trace_row(body: Mapping[str, Any]) -> dict[str, Any]:
+    plain = ("tenant", "id", "episode_id", "step_index", "created_at_s")
+    return {
+        **{name: body[name] for name in plain},
+        "served": body["decision"]["served"],
+        "reason": body["decision"]["reason"],
+        "cost_usd": sum(body["cost_usd"].values()),
+        "body": body,
+    }
+
+
+def _episode_row(body: Mapping[str, Any]) -> dict[str, Any]:
+    row = {column.name: body[column.name] for column in schema.episodes.columns}
+    if row["goal"] is not None:
+        # PostgreSQL has no NUL in text.
+        row["goal"] = row["goal"].replace("\0", "\ufffd")
+    return row

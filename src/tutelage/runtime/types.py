@@ -1,0 +1,385 @@
+"""The nouns of the runtime: wire shapes (pydantic) and inner values (frozen dataclasses)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Served = Literal["student", "teacher"]
+
+
+class Message(BaseModel):
+    """One chat message in the OpenAI shape; unknown fields are kept and passed on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the message; text parts of a list are joined, other parts left out."""
+        if isinstance(self.content, str):
+            return self.content
+        parts = self.content or []
+        return "\n".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
+
+
+class ChatRequest(BaseModel):
+    """A chat completion request in the OpenAI shape; unknown fields are kept and passed on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model: str
+    messages: list[Message]
+    n: int | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: str | list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    stream: bool | None = None
+
+    def wire(self, **overrides: Any) -> dict[str, Any]:
+        """The JSON body: the fields that were set, then ``overrides``; ``None`` removes one."""
+        body = self.model_dump(exclude_unset=True)
+        for name, value in overrides.items():
+            if value is None:
+                body.pop(name, None)
+            else:
+                body[name] = value
+        return body
+
+
+class Usage(BaseModel):
+    """Tokens of one or several model calls, in the buckets that are billed apart."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input_tokens: int = 0
+    """Prompt tokens at the full price: neither read from nor written to a prompt cache."""
+    cache_read_tokens: int = 0
+    """Prompt tokens that the endpoint served from its prompt cache."""
+    cache_write_tokens: int = 0
+    """Prompt tokens that the endpoint wrote to its prompt cache."""
+    output_tokens: int = 0
+    """Generated tokens, all samples together."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All prompt tokens, cached or not."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
+    @classmethod
+    def from_wire(cls, usage: Mapping[str, Any] | None) -> Usage:
+        """Reads the ``usage`` object of an OpenAI-compatible answer; absent counts are 0."""
+        usage = usage or {}
+        details = usage.get("prompt_tokens_details") or {}
+        prompt = int(usage.get("prompt_tokens") or 0)
+        read = min(int(details.get("cached_tokens") or 0), prompt)
+        return cls(
+            input_tokens=prompt - read,
+            cache_read_tokens=read,
+            output_tokens=int(usage.get("completion_tokens") or 0),
+        )
+
+    def wire(self) -> dict[str, Any]:
+        """The ``usage`` object of an OpenAI answer."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.output_tokens,
+            "total_tokens": self.prompt_tokens + self.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cache_read_tokens},
+        }
+
+
+class Choice(BaseModel):
+    """One sampled answer of a completion; unknown fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    index: int
+    message: Message
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class Completion(BaseModel):
+    """The answer of one model call: n choices that share one prompt and one bill."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+    model: str
+    created: int = 0
+    choices: list[Choice]
+    usage: Usage = Field(default_factory=Usage)
+    usage_details: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """The endpoint's own usage object, with counts that ``usage`` does not keep."""
+
+    @property
+    def text(self) -> str:
+        """The text of the first choice."""
+        return self.choices[0].message.text
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Completion:
+        """Reads an OpenAI chat completion object.
+
+        Raises:
+            pydantic.ValidationError: The body is not a chat completion.
+        """
+        usage = body.get("usage")
+        read = {"usage": Usage.from_wire(usage), "usage_details": usage or {}}
+        return cls.model_validate({**body, **read})
+
+    def wire(self) -> dict[str, Any]:
+        """The completion as an OpenAI chat completion object."""
+        body = self.model_dump(exclude_unset=True)
+        counts = self.usage.wire()
+        details = self.usage_details
+        if details.get("prompt_tokens") == counts["prompt_tokens"]:
+            counts = {**counts, **details}
+        return {"object": "chat.completion", **body, "usage": counts}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an agent saw and what it then did."""
+
+    observation: str
+    action: str
+    served: Served | None = None
+    """Who chose the action, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision of an agent: all that is known before it acts."""
+
+    tenant: str
+    episode_id: str
+    index: int
+    """0 for the first decision of the episode."""
+    goal: str
+    observation: str
+    """The latest observation."""
+    history: tuple[Turn, ...] = ()
+    """Earlier turns, oldest first."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    task_id: str | None = None
+    """The environment's id of the task; demonstrations with the same id are never retrieved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """The canonical form of what an agent does: equal actions have equal ``key`` and ``kind``."""
+
+    kind: Literal["text", "tool", "code"]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far a set of samples names the same action."""
+
+    votes: tuple[tuple[Action, int], ...]
+    """Distinct usable actions with their counts, most frequent first, then by first sample."""
+    samples: int
+    """All samples drawn, usable or not."""
+    chosen: int | None
+    """Index of the first sample that names the modal action; ``None`` if no sample was usable."""
+    agreed: bool
+    """Whether the rule calls this an agreement."""
+
+    @property
+    def modal(self) -> Action | None:
+        """The most frequent action."""
+        return self.votes[0][0] if self.votes else None
+
+    @property
+    def share(self) -> float:
+        """Votes for the modal action over all samples, in [0, 1]."""
+        return self.votes[0][1] / self.samples if self.votes else 0.0
+
+
+class Reason(StrEnum):
+    """Why a step was served by whom; a closed list."""
+
+    AGREED = "agreed"
+    DISAGREED = "disagreed"
+    ALWAYS = "always"
+    RANDOM = "random"
+    LOOP = "loop"
+    REJECTED = "rejected"
+    STALL = "stall"
+    UNUSABLE = "unusable"
+    FORCED = "forced"
+    UNSUPPORTED = "unsupported"
+    RETRIEVAL_FAILED = "retrieval_failed"
+    STUDENT_FAILED = "student_failed"
+    POLICY_FAILED = "policy_failed"
+
+
+class Decision(BaseModel):
+    """Who serves a step, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    served: Served
+    reason: Reason
+    score: float | None = None
+    """The number the policy compared with its threshold, where it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePlan:
+    """How often, and how hot, the student is sampled for one step."""
+
+    samples: int
+    temperature: float | None = None
+    """``None`` keeps the request's own temperature."""
+
+
+class Trajectory(BaseModel):
+    """An episode of one actor: ordered turns and the outcome."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    tenant: str
+    goal: str
+    turns: tuple[Turn, ...]
+    success: bool
+    category: str | None = None
+    """Kind of task, where the source knows it."""
+    plan: str | None = None
+    task_id: str | None = None
+    source: str
+    """Who acted: a model name, or ``oracle:<name>``."""
+
+
+class Demonstration(BaseModel):
+    """A teacher step with the window that leads to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """``<trajectory id>:<step index>``."""
+    tenant: str
+    trajectory_id: str
+    step_index: int
+    goal: str
+    category: str | None = None
+    plan: str | None = None
+    task_id: str | None = None
+    window: tuple[Turn, ...]
+    """Turns around the step, oldest first; ``window[target]`` holds the action to imitate."""
+    target: int = -1
+    """Index of the turn to imitate in ``window``; the last one unless turns after it are shown."""
+    source: str
+    state: Literal["quarantined", "active", "retired"] = "active"
+
+    @property
+    def action(self) -> str:
+        """The action to imitate."""
+        return self.window[self.target].action
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A demonstration with the score that ranked it."""
+
+    demonstration: Demonstration
+    score: float
+
+
+class Sample(BaseModel):
+    """One student sample as it stands in a trace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    action: str | None
+    """Canonical key; ``None`` if the sample was not usable."""
+
+
+class Trace(BaseModel):
+    """Everything about one request; appended once, idempotent by ``id``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    tenant: str
+    episode_id: str
+    step_index: int
+    created_at_s: float
+    """Unix time."""
+    model: str
+    """The alias that the client asked for."""
+    goal: str
+    observation: str
+    answer: str
+    """Text of the answer returned (tool calls as JSON)."""
+    decision: Decision
+    samples: tuple[Sample, ...] = ()
+    agreement: float | None = None
+    """Share of the modal action among the samples."""
+    demonstrations: tuple[str, ...] = ()
+    """Ids of the demonstrations in the student's prompt, in prompt order."""
+    prompt: tuple[dict[str, Any], ...] = ()
+    """Messages that the student got, or the teacher if the student was not asked."""
+    usage: dict[Served, Usage] = Field(default_factory=dict)
+    """Tokens by component, losing samples included."""
+    cost_usd: dict[Served, float] = Field(default_factory=dict)
+    """Cost by component with the cached tokens at their own price."""
+    uncached_cost_usd: dict[Served, float] = Field(default_factory=dict)
+    """The same tokens with every prompt token at the full input price."""
+    baseline_cost_usd: float | None = None
+    """What the teacher alone would have cost, uncached; estimated unless it answered."""
+    latency_s: dict[str, float] = Field(default_factory=dict)
+    """Wall seconds by hop: retrieve, render, student, agree, teacher, total."""
+    error: str | None = None
+    """A failure that was survived, in one line."""
+
+
+class EpisodeRecord(BaseModel):
+    """An episode as the store keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    tenant: str
+    goal: str | None = None
+    task_id: str | None = None
+    success: bool | None = None
+    """``None`` until feedback arrived."""
+    reward: float | None = None
+    created_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the runtime returns for one request."""
+
+    completion: Completion
+    decision: Decision
+    trace_id: str
+    trace: Trace = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The text of the answer."""
+        return self.completion.text

@@ -1,0 +1,1 @@
+"""Students trained from traces."""
