@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -51,17 +53,28 @@ class Assembly:
         *,
         engine: Engine,
         traces: SqlTraceStore,
-        bank: Bank,
         count_tokens: CountTokens,
         stack: AsyncExitStack,
     ) -> None:
         self.config = config
         self.engine = engine
         self.traces = traces
-        self.bank = bank
         self.count_tokens = count_tokens
         self._stack = stack
         self._student: Model | None = None
+
+    @functools.cached_property
+    def bank(self) -> Bank:
+        """The demonstrations, made at the first use: what needs none needs no embedder.
+
+        Raises:
+            RetrievalError: The embedder is missing.
+        """
+        from tutelage.retrieval.bank import Bank
+
+        embedder = _embedder(self.config)
+        cache = _database_cache(self.engine) / embedder.name
+        return Bank(self.engine, embedder, cache, time.time)
 
     async def student(self) -> Model:
         """The student's model, made at the first call.
@@ -166,12 +179,21 @@ class Assembly:
         )
 
     def agreement(self) -> AgreementRule:
-        """The agreement rule: all samples, or ``cascade.agree`` of them."""
+        """The agreement rule: all samples, or ``cascade.agree`` of them.
+
+        Raises:
+            ConfigError: More votes are needed than samples are drawn.
+        """
         from tutelage.cascade.agreement import MOfN, Unanimous
 
-        needed = self.config.cascade.agree
+        needed, drawn = self.config.cascade.agree, self.config.cascade.samples
         if needed is None:
             return Unanimous(self.canonicalizer())
+        if needed > drawn:
+            raise ConfigError(
+                f"cascade.agree = {needed}: of cascade.samples = {drawn} samples no more than "
+                f"{drawn} can agree"
+            )
         return MOfN(self.canonicalizer(), needed)
 
     def policy(
@@ -237,8 +259,6 @@ async def open_assembly(config: Config, *, open_bank: bool = True) -> AsyncItera
         StoreError: The database cannot be opened.
         RetrievalError: The embedder is missing, or another one built the bank.
     """
-    from tutelage.retrieval.bank import Bank
-    from tutelage.runtime.cache_dir import cache_dir
     from tutelage.runtime.store.database import migrate, open_engine
     from tutelage.runtime.store.spool import Spool
     from tutelage.runtime.store.traces import SqlTraceStore
@@ -248,19 +268,19 @@ async def open_assembly(config: Config, *, open_bank: bool = True) -> AsyncItera
         engine = open_engine(config.store.url)
         stack.callback(engine.dispose)
         await asyncio.to_thread(migrate, engine)
-        spool = Spool(Path(config.store.spool) if config.store.spool else cache_dir() / "spool")
+        spooled = Path(config.store.spool) if config.store.spool else None
+        spool = Spool(spooled or _database_cache(engine) / "spool")
         traces = await stack.enter_async_context(SqlTraceStore(engine, spool=spool))
-        bank = Bank(engine, _embedder(config), cache_dir(), time.time)
-        if open_bank and config.retrieval.enabled:
-            await bank.open()
-        yield Assembly(
+        assembly = Assembly(
             config,
             engine=engine,
             traces=traces,
-            bank=bank,
             count_tokens=token_counter(config),
             stack=stack,
         )
+        if open_bank and config.retrieval.enabled:
+            await assembly.bank.open()
+        yield assembly
 
 
 @asynccontextmanager
@@ -311,6 +331,7 @@ def prompt_settings(config: Config) -> PromptSettings:
         rendering=chosen.rendering,
         layout=chosen.layout,
         history_turns=chosen.history_turns,
+        mirror=chosen.mirror,
         max_prompt_tokens=chosen.max_prompt_tokens,
     )
 
@@ -363,6 +384,15 @@ def token_counter(config: Config) -> Callable[[str], int]:
 
     tokenizer = Tokenizer.from_file(str(file))
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _database_cache(engine: Engine) -> Path:
+    """What is kept beside one database: two of them may hold the same tenants."""
+    from tutelage.runtime.cache_dir import cache_dir
+
+    # The rendered URL hides the password.
+    digest = hashlib.sha256(str(engine.url).encode()).hexdigest()[:16]
+    return cache_dir() / "databases" / digest
 
 
 def _embedder(config: Config) -> Embedder:

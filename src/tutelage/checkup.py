@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from tutelage.assembly import endpoint, ledger, open_assembly
 from tutelage.runtime.config import Config, ModelConfig
-from tutelage.runtime.errors import ConfigError, TutelageError
+from tutelage.runtime.errors import ConfigError, ModelError, ModelTimeout, TutelageError
 from tutelage.runtime.types import ChatRequest
 from tutelage.version import __version__
 
+PROBE_TIMEOUT_S = 60.0
 VERSIONS = ("numpy", "onnxruntime", "faiss-cpu", "sqlalchemy", "torch", "transformers")
 
 
@@ -85,13 +86,17 @@ async def _embedder(config: Config) -> str:
 async def _student(config: Config) -> str:
     if config.student.base_url is not None:
         return await _answers(config.student, "student")
-    from tutelage.runtime.models.local import LocalModel
+    from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.models.checkpoint import NAME, is_complete
 
+    if config.student.checkpoint is None and not is_complete(cache_dir() / NAME):
+        raise ModelError(
+            f"{NAME} is not in {cache_dir()} yet: `tutelage student checkpoint` fetches it"
+        )
     async with open_assembly(_priced(config), open_bank=False) as assembly:
         student = await assembly.student()
         answer = await student.complete(_probe("student"))
-        kind = "in this process" if isinstance(student, LocalModel) else "remote"
-        return f"answers {kind}: {answer.text[:40]!r}"
+        return f"answers in this process: {answer.text[:40]!r}"
 
 
 async def _answers(model: ModelConfig, role: str) -> str:
@@ -103,7 +108,12 @@ async def _answers(model: ModelConfig, role: str) -> str:
         )
     async with endpoint(model, role) as asked:
         started = time.perf_counter()
-        await asyncio.wait_for(asked.complete(_probe(role)), timeout=60)
+        try:
+            await asyncio.wait_for(asked.complete(_probe(role)), PROBE_TIMEOUT_S)
+        except TimeoutError:
+            raise ModelTimeout(
+                f"{model.base_url} gave no token in {PROBE_TIMEOUT_S:g} s: check that it is alive"
+            ) from None
         return f"{model.model} at {model.base_url}: {time.perf_counter() - started:.2f} s a token"
 
 

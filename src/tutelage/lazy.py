@@ -93,8 +93,12 @@ class LazyRuntime:
 
         async with self._lock:
             if self._runtime is None:
-                assembly = await self._stack.enter_async_context(open_assembly(self._config))
-                teacher = self._teacher()
-                self._stack.push_async_callback(teacher.aclose)
-                self._runtime = assembly.runtime(teacher=teacher, student=await assembly.student())
+                # What was opened before a part failed is closed again; the next request retries.
+                async with AsyncExitStack() as stack:
+                    assembly = await stack.enter_async_context(open_assembly(self._config))
+                    student = await assembly.student()
+                    teacher = self._teacher()
+                    stack.push_async_callback(teacher.aclose)
+                    self._runtime = assembly.runtime(teacher=teacher, student=student)
+                    self._stack = stack.pop_all()
             return self._runtime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -92,11 +92,16 @@ async def replay(
     """Plays arms x tasks x seeds; what the folder holds already is not played again.
 
     Raises:
+        ConfigError: The configuration does not fit an arm.
         TutelageError: A part cannot be made, or an episode failed; finished ones are kept.
     """
     from tutelage.benchmarks.replay import Replay
     from tutelage.benchmarks.results_folder import open_results
 
+    assembly.agreement()
+    for arm in arms:
+        # What is wrong with the configuration shows before anything is played.
+        assembly.policy(arm.policy, arm.guards, p_teacher=arm.p_teacher)
     tasks = await _tasks(play)
     student = await _student(assembly, arms)
     bank_tenant = assembly.config.tenant
@@ -256,6 +261,7 @@ async def measure_accuracy(
 
 async def _accuracy_arm(assembly: Assembly, name: str) -> AccuracyArm:
     from tutelage.benchmarks.accuracy import AccuracyArm
+    from tutelage.retrieval.recall import RecallModel
     from tutelage.runtime.models.scripted import ScriptedModel
     from tutelage.runtime.store.memory import MemoryTraceStore
 
@@ -265,17 +271,20 @@ async def _accuracy_arm(assembly: Assembly, name: str) -> AccuracyArm:
     student = _recall(assembly, assembly.config.tenant) if recall else await assembly.student()
 
     def asking(policy: str) -> Callable[[ExpertStep], Awaitable[Answer]]:
-        runtime = assembly.runtime(
-            # Stands in where the student names no action, so that the step counts as wrong.
-            teacher=ScriptedModel(""),
-            student=student,
-            policy=policy,
-            guards=(),
-            demonstrations=name == "demos",
-            traces=MemoryTraceStore(),
-        )
-
         async def ask(step: ExpertStep) -> Answer:
+            asked = student
+            if isinstance(asked, RecallModel):
+                # The teacher may have played this very task for the bank.
+                asked = replace(asked, task_id=step.task_id)
+            runtime = assembly.runtime(
+                # Stands in where the student names no action, so that the step counts as wrong.
+                teacher=ScriptedModel(""),
+                student=asked,
+                policy=policy,
+                guards=(),
+                demonstrations=name == "demos",
+                traces=MemoryTraceStore(),
+            )
             episode = runtime.episode(
                 goal=step.goal,
                 tenant=assembly.config.tenant,
@@ -374,7 +383,8 @@ async def _settings(assembly: Assembly, play: Play, *, bank: bool) -> RunSetting
     }
     return RunSettings(
         world=play.world,
-        split=play.split,
+        # Without its size, so that a run can be widened.
+        split=play.split.partition(":")[0],
         teacher=ORACLES.get(play.world, "the world's own oracle")
         if play.teacher == "oracle"
         else _model_name(assembly),

@@ -82,7 +82,7 @@ async def test_an_unknown_world_names_the_known_ones() -> None:
     ("action", "message"),
     [
         ("fail", "ended with exit code 1 in 'step': KeyError: 'no such chair'"),
-        ("exit 3", "ended with exit code 3 in 'step'"),
+        ("exit 3", "ended with exit code 3 in 'step': out of chairs"),
     ],
 )
 async def test_a_dead_worker_is_named_with_its_exit_code_and_last_words(
@@ -168,7 +168,6 @@ async def test_closing_ends_the_worker_and_leaves_no_file(
     await world.reset(TASKS[0])
     pid = world.pid
     assert pid is not None
-    assert os.listdir(tmp_path)
     await world.aclose()
     await world.aclose()
     with pytest.raises(ProcessLookupError):
@@ -217,3 +216,17 @@ def _is_running(status: Path) -> bool:
         return "State:\tZ" not in status.read_text()
     except OSError:
         return False
+
+
+def test_a_script_that_starts_a_world_unguarded_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import asyncio\n"
+        "from tutelage.benchmarks.worker import WorldProcess\n"
+        "asyncio.run(WorldProcess('household').tasks('test'))\n"
+    )
+    started = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False
+    )
+    assert started.returncode == 1
+    assert "ended with exit code 1 in 'starting': a script that starts a world" in started.stderr

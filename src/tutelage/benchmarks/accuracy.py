@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tutelage.benchmarks.statistics import wilson_interval
-from tutelage.runtime.errors import BenchmarkError
+from tutelage.runtime.errors import BenchmarkError, ContextTooLong
 from tutelage.runtime.types import Answer, ChatRequest, Trace
 
 Canonical = Callable[[str], str | None]
@@ -107,12 +107,16 @@ def drawn(steps: Sequence[ExpertStep], count: int, seed: int) -> list[ExpertStep
 
 
 async def score_step(arm: AccuracyArm, step: ExpertStep, canonical: Canonical) -> StepScore:
-    """Asks one arm at one step."""
-    answer = await arm.greedy(step)
+    """Asks one arm at one step.
+
+    Raises:
+        BenchmarkError: Student or retrieval failed, so that there is nothing to score.
+    """
+    answer = _measured(await arm.greedy(step), arm, step)
     named = canonical(answer.text)
     agreed = voted = None
     if arm.sampled is not None:
-        sampled = await arm.sampled(step)
+        sampled = _measured(await arm.sampled(step), arm, step)
         names = [sample.action for sample in sampled.trace.samples]
         agreed = bool(names) and names[0] is not None and len(set(names)) == 1
         voted = names[0] if agreed else None
@@ -128,6 +132,17 @@ async def score_step(arm: AccuracyArm, step: ExpertStep, canonical: Canonical) -
         prompt_tokens=usage.prompt_tokens if usage else 0,
         latency_s=answer.trace.latency_s.get("student", 0.0),
     )
+
+
+def _measured(answer: Answer, arm: AccuracyArm, step: ExpertStep) -> Answer:
+    """The answer itself; a prompt that is too long for the student is one, a broken part is not."""
+    error = answer.trace.error
+    if error is not None and not error.startswith(ContextTooLong.__name__):
+        raise BenchmarkError(
+            f"arm {arm.name}, task {step.task_id}, step {step.index}: {error} "
+            "(finished steps are kept; run again to go on)"
+        )
+    return answer
 
 
 class ScoreFile:

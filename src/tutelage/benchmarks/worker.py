@@ -14,7 +14,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import IO, Any, Protocol, cast, runtime_checkable
 
 from tutelage.benchmarks.environment import Environment, Opening, OracleAction, Outcome, Task
 from tutelage.benchmarks.worlds import create_world
@@ -58,7 +58,7 @@ class WorldProcess:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tutelage-{world}")
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
-        self._log: Path | None = None
+        self._log: IO[str] | None = None
         self._closed = False
 
     @property
@@ -149,26 +149,31 @@ class WorldProcess:
         return reply[1]
 
     def _start(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
         handle, log = tempfile.mkstemp(prefix=f"tutelage-{os.getpid()}-", suffix=".log")
-        os.close(handle)
-        self._log = Path(log)
+        self._log = os.fdopen(handle, errors="replace")
+        try:
+            self._spawn(log)
+            self._instructions = self._talk("starting", lambda pipe: None)
+        except (TutelageError, OSError, RuntimeError):
+            self._clear()
+            raise
+        finally:  # Both sides have it open by now; without a name it cannot be left behind.
+            os.unlink(log)
+
+    def _spawn(self, log: str) -> None:
+        spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(
+        process = spawn.Process(
             target=_serve, args=(theirs, self.name, self._data, log), daemon=True
         )
         # The child inherits the mask, so that Ctrl-C cannot hit it before it ignores the signal.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process.start()
+            process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
-        try:
-            self._instructions = self._talk("starting", lambda pipe: None)
-        except TutelageError:
-            self._clear()
-            raise
+            theirs.close()
+        self._process = process
 
     def _bury(self, doing: str) -> str:
         """Collects a worker that ended by itself; returns what there is to say about it."""
@@ -176,12 +181,11 @@ class WorldProcess:
         assert self._log is not None
         _stopped(self._process)
         code = self._process.exitcode
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        last = f": {lines[-1].strip()}" if lines else ""
-        if not lines and doing == "starting":
-            last = ": a script that starts a world must do so under if __name__ == '__main__'"
+        words = _last_words(self._log.read())
+        if not words and doing == "starting":
+            words = ": a script that starts a world must do so under if __name__ == '__main__'"
         self._clear()
-        return f"the process of world {self.name} ended with exit code {code} in {doing!r}{last}"
+        return f"the process of world {self.name} ended with exit code {code} in {doing!r}{words}"
 
     def _clear(self) -> None:
         if self._process is not None:
@@ -190,7 +194,7 @@ class WorldProcess:
         if self._connection is not None:
             self._connection.close()
         if self._log is not None:
-            self._log.unlink(missing_ok=True)
+            self._log.close()
         self._process = self._connection = self._log = None
 
     def _end(self) -> None:
@@ -207,6 +211,15 @@ class WorldProcess:
         if self._connection is not None:
             with suppress(OSError):
                 self._connection.send(("close",))
+
+
+def _last_words(output: str) -> str:
+    """The error that ended a process, else its last line, after a colon."""
+    _, _, rest = output.strip().rpartition("Traceback (most recent call last):\n")
+    lines = [line for line in rest.splitlines() if line[:1].strip()]
+    if not lines:
+        return ""
+    return f": {lines[0 if rest != output.strip() else -1]}"
 
 
 def _stopped(process: BaseProcess) -> None:

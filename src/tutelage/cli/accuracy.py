@@ -10,10 +10,11 @@ import typer
 
 from tutelage.cli.options import ConfigFile, Json, Setting
 from tutelage.cli.output import print_json, print_table
-from tutelage.cli.playing import names, play_with
+from tutelage.cli.playing import exit_with, names, play_with
 
 if TYPE_CHECKING:
     from tutelage.assembly import Assembly
+    from tutelage.benchmarks.accuracy import AccuracyRow
     from tutelage.benchmarks.progress import Watcher
 
 
@@ -39,14 +40,15 @@ def accuracy(
 
     scores = ScoreFile(folder / name)
 
-    bars = Progress(console=Console(stderr=True), disable=json)
+    console = Console(stderr=True)
+    bars = Progress(console=console, disable=json or not console.is_terminal)
 
     def moved(arm: str, done: int, planned: int) -> None:
         known = {task.description: task.id for task in bars.tasks}
         bar = known[arm] if arm in known else bars.add_task(arm, total=planned)
         bars.update(bar, completed=done)
 
-    async def run(assembly: Assembly, watcher: Watcher, stop: asyncio.Event) -> None:
+    async def run(assembly: Assembly, watcher: Watcher, stop: asyncio.Event) -> bool:
         with bars:
             await measure_accuracy(
                 assembly,
@@ -59,12 +61,22 @@ def accuracy(
                 stop=stop,
                 progress=moved,
             )
+        return stop.is_set()
 
-    play_with(config, setting, run, quiet=True)
+    interrupted = play_with(config, setting, run, quiet=True)
     rows = summarise(scores.scores)
     if json:
         print_json([row.model_dump(mode="json") for row in rows])
-        return
+    else:
+        _print(rows, folder)
+    if interrupted:
+        typer.echo(
+            f"interrupted: {len(scores.scores)} scores kept; go on with: the same command", err=True
+        )
+        exit_with("interrupted")
+
+
+def _print(rows: list[AccuracyRow], folder: Path) -> None:
     print_table(
         f"Step accuracy, teacher-forced ({folder})",
         [

@@ -20,12 +20,8 @@ def doctor(config: ConfigFile = None, setting: Setting = None, json: Json = Fals
     if json:
         print_json([asdict(finding) for finding in found])
     else:
-        from rich.console import Console
-
-        console = Console()
         for finding in found:
-            mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
-            console.print(f"{mark} {finding.part:<10} ", end="", highlight=False)
-            console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+            mark = typer.style("ok  ", "green") if finding.ok else typer.style("FAIL", "red")
+            typer.echo(f"{mark} {finding.part:<10} {finding.text}")
     if not all(finding.ok for finding in found):
         raise typer.Exit(3)

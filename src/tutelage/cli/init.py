@@ -26,7 +26,7 @@ api_key_env = "OPENAI_API_KEY"            # the variable that holds the key, nev
 priced_as = "gpt-4.1-mini"
 
 [retrieval]                               # the teacher's demonstrations in the student's prompt
-k = 6                                     # demonstrations a step
+k = 3                                     # demonstrations a step
 before = 2                                # turns shown before the one to imitate
 
 [prompt]
@@ -58,5 +58,7 @@ def init(
     try:
         path.write_text(TEMPLATE, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror}): name a file in a folder that exists"
+        ) from None
     typer.echo(f"wrote {path}; next: tutelage doctor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -43,25 +44,36 @@ def version(
         raise typer.Exit
 
 
+# Typer has no public name for what all its usage errors are.
+UsageError: type[Any] = typer.BadParameter.__bases__[0]
+
+
 def main() -> None:
     """Runs the command line; an expected error is one line on stderr, never a traceback."""
     from tutelage.runtime.errors import ConfigError, TutelageError
 
     try:
-        app()
+        # Ctrl-C comes back as the code 130.
+        sys.exit(app(prog_name="tutelage", standalone_mode=False))
+    except UsageError as error:
+        _say_usage(error)
+        sys.exit(2)
     except ConfigError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     except TutelageError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe has left, as `| head` does.
-        sys.stderr.close()
-        sys.exit(0)
+
+
+def _say_usage(error: Any) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        # The help itself, unless it was printed when it was made.
+        typer.echo(error.format_message(), nl=False)
+        return
+    command = error.ctx.command_path if error.ctx else "tutelage"
+    message = error.format_message().rstrip(".")
+    typer.echo(f"error: {message}; see {command} --help", err=True)
 
 
 if __name__ == "__main__":

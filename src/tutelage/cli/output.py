@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_COLUMNS = 200
+"""Width of tables that go to a file or a pipe."""
 
 
 def print_json(value: Any) -> None:
@@ -18,16 +24,23 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table; long cells are folded."""
-    from rich.console import Console
+    """Prints a table; long cells are folded, except those of the first column, to be copied."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for position, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=position == 0)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console().print(table)
+    console().print(table)
+
+
+def console() -> Console:
+    """Standard output; where it is no terminal, wide enough for any table."""
+    from rich.console import Console
+
+    made = Console()
+    return made if made.is_terminal else Console(width=PIPE_COLUMNS)
 
 
 def when(seconds: float) -> str:

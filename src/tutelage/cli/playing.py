@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,12 +49,26 @@ def play_with(
     async def run() -> Result:
         async with open_assembly(config) as assembly:
             with stop_on_interrupt() as stop:
-                if quiet:
+                console = Console(stderr=True)
+                if quiet or not console.is_terminal:
                     return await play(assembly, Unwatched(), stop)
-                with progress_bars(Console(stderr=True)) as bars:
+                with progress_bars(console) as bars:
                     return await play(assembly, bars, stop)
 
-    return asyncio.run(run())
+    with _failures_said_once():
+        return asyncio.run(run())
+
+
+@contextmanager
+def _failures_said_once() -> Iterator[None]:
+    """A part that fails ends a play with an error; the pipeline's warning would say it twice."""
+    logger = logging.getLogger("tutelage.runtime.pipeline")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def defaults(config: Any) -> dict[str, Any]:

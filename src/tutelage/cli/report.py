@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tutelage.cli.options import Json
-from tutelage.cli.output import print_json
+from tutelage.cli.output import console, print_json
 
 
 def report(
@@ -28,13 +28,10 @@ def report(
     if markdown:
         typer.echo(report_table.markdown(found))
         return
-    from rich.console import Console
-
     written = write_report(found, folder)
-    console = Console()
-    console.print(report_table.rich_table(found))
+    console().print(report_table.rich_table(found))
     for note in found.notes:
-        console.print(f"- {note}", highlight=False)
+        typer.echo(f"- {note}")
     for path in (written.page, written.plot):
         if path is not None:
             typer.echo(f"wrote {path}")

@@ -35,8 +35,10 @@ def with_assembly(
     values: list[str] | None,
     tenant: str | None,
     use: Callable[[Assembly, str], Awaitable[Result]],
+    *,
+    open_bank: bool = True,
 ) -> Result:
-    """Opens store and bank, and hands them over with the tenant that was asked for.
+    """Opens the store, and the bank where it is needed, and hands them over with the tenant.
 
     Raises:
         TutelageError: Store or bank cannot be opened, or ``use`` failed.
@@ -46,7 +48,7 @@ def with_assembly(
     config = stored_config(config_file, settings(values))
 
     async def run() -> Result:
-        async with open_assembly(config) as assembly:
+        async with open_assembly(config, open_bank=open_bank) as assembly:
             return await use(assembly, tenant or config.tenant)
 
     return asyncio.run(run())

@@ -51,12 +51,12 @@ def ls(
             newest_first=True,
         )
 
-    found = with_assembly(config, setting, tenant, read)
+    found = with_assembly(config, setting, tenant, read, open_bank=False)
     if json:
         print_json([trace.model_dump(mode="json", exclude={"prompt"}) for trace in found])
         return
     if not found:
-        typer.echo("no traces yet")
+        typer.echo("no traces yet: `tutelage collect household` makes some")
         return
     print_table(
         f"{len(found)} steps",
@@ -94,7 +94,7 @@ def show(
             raise StoreError(f"tenant {whose} has no trace {id!r}: `tutelage traces ls`")
         return trace
 
-    trace = with_assembly(config, setting, tenant, read)
+    trace = with_assembly(config, setting, tenant, read, open_bank=False)
     if json:
         print_json(trace.model_dump(mode="json"))
         return

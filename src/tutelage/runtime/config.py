@@ -75,7 +75,7 @@ class RetrievalConfig(Section):
     """How demonstrations are chosen."""
 
     enabled: bool = True
-    k: int = Field(6, ge=1, le=64)
+    k: int = Field(3, ge=1, le=64)
     """Demonstrations a step."""
     before: int = Field(2, ge=0)
     """Turns shown before the one to imitate."""
@@ -102,6 +102,8 @@ class PromptConfig(Section):
     layout: Literal["per-step", "pinned"] = "per-step"
     history_turns: int | None = Field(5, ge=0)
     """Latest turns of the transcript that the student sees; ``per-step`` only."""
+    mirror: bool = True
+    """Whether the transcript beside demonstrations is cut as they are; ``per-step`` only."""
     max_prompt_tokens: int = Field(1600, ge=64)
     """Budget of the whole prompt."""
 
@@ -110,7 +112,7 @@ class CascadeConfig(Section):
     """Who serves a step."""
 
     policy: str = "paper"
-    """``always-teacher``, ``always-student``, ``random``, ``paper``, or ``module:attribute``."""
+    """``always-teacher``, ``always-student``, ``random`` or ``paper``."""
     samples: int = Field(3, ge=1, le=64)
     temperature: float = Field(0.7, ge=0, le=2)
     """Temperature of the samples that vote."""
@@ -164,7 +166,8 @@ def load_config(
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
-    origin = "defaults"
+    origin = DEFAULT_FILE
+    origins: dict[tuple[str, ...], str] = {}
     found = path or (Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None)
     if found is not None:
         origin = str(found)
@@ -173,12 +176,16 @@ def load_config(
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
             key = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
             _set(values, key, literal(text), name)
+            origins[tuple(key)] = name
     for dotted, value in (overrides or {}).items():
         _set(values, dotted.split("."), value, dotted)
+        origins[tuple(dotted.split("."))] = "setting"
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: {_first_problem(error)}") from None
+        place = tuple(str(part) for part in error.errors()[0]["loc"])
+        set_by = [source for key, source in origins.items() if key == place[: len(key)]]
+        raise ConfigError(f"{set_by[-1] if set_by else origin}: {_first_problem(error)}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

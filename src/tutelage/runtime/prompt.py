@@ -28,6 +28,9 @@ class PromptSettings:
     history_turns: int | None = 5
     """Latest turns of the transcript that the student sees; ``None`` keeps all, as ``pinned``
     always does: a transcript that only grows keeps the prefix stable."""
+    mirror: bool = True
+    """Whether the transcript beside demonstrations is cut as they are: goal and as many turns as
+    their windows have, so that a small student only has to go on with the pattern; ``per-step``."""
     max_prompt_tokens: int = 1600
     """Budget of the whole prompt; the lowest-scored demonstrations go first, then old turns."""
 
@@ -72,7 +75,11 @@ def render(
     near = [(one, _messages(one.demonstration, settings.rendering)) for one in retrieved]
     lead_tokens = [cost.of(messages) for _, messages in lead]
     near_tokens = [cost.of(messages) for _, messages in near]
-    body = _shorten(transcript, keep)
+    goal = None
+    if settings.mirror and settings.layout == "per-step" and retrieved:
+        keep = max(len(one.demonstration.window) for one in retrieved) - 1
+        goal = step.goal
+    body = _shorten(transcript, keep, goal)
     body_tokens = cost.of(body)
     while sum(lead_tokens) + sum(near_tokens) + body_tokens > budget:
         if near:
@@ -90,7 +97,7 @@ def render(
                     f"{settings.max_prompt_tokens}: raise it, or shorten the observation"
                 )
             keep = turns - 1
-            body = _shorten(transcript, keep)
+            body = _shorten(transcript, keep, goal)
             body_tokens = cost.of(body)
     lead.reverse()
     near.reverse()
@@ -157,8 +164,10 @@ def _tool_results(call_ids: Sequence[str], observation: str) -> list[Message]:
     ]
 
 
-def _shorten(transcript: Sequence[Message], keep: int | None) -> list[Message]:
-    """The opening and the latest ``keep`` turns; what stands between is left out."""
+def _shorten(
+    transcript: Sequence[Message], keep: int | None, goal: str | None
+) -> list[Message]:
+    """The opening, or just the goal, and the latest ``keep`` turns."""
     actions = [i for i, message in enumerate(transcript) if message.role == "assistant"]
     if keep is None or len(actions) <= keep:
         return list(transcript)
@@ -168,6 +177,9 @@ def _shorten(transcript: Sequence[Message], keep: int | None) -> list[Message]:
     # The observation that led to the oldest kept action joins the opening, so that roles alternate.
     seen = [m.text for m in transcript[previous + 1 : start]]
     head = opening[-1]
+    if goal is not None:
+        told = head.model_copy(update={"content": "\n".join([f"Task: {goal}", *seen])})
+        return [told, *transcript[start:]]
     merged = head.model_copy(update={"content": "\n".join([head.text, *seen])})
     return [*opening[:-1], merged, *transcript[start:]]
 

@@ -133,10 +133,18 @@ def test_a_plan_is_made_anew_after_a_detour_and_only_when_asked(walk: Walk) -> N
     assert walk.corridor.plans_made == 2
 
 
-def test_a_goal_that_cannot_be_reached_is_an_error(walk: Walk) -> None:
+def test_a_goal_that_cannot_be_reached_any_more_is_found_out_once(walk: Walk) -> None:
     walk.guide.lost = True
     walk.corridor.plan_length = 0
-    with pytest.raises(BenchmarkError, match="the planner finds no way to the goal"):
+    for room in (1, 2):
+        assert walk.ask() == OracleAction("look", "planner")
+        walk.go("on", room)
+    assert walk.corridor.plans_made == 1
+
+
+def test_a_game_that_is_over_has_no_next_action(walk: Walk) -> None:
+    walk.corridor.won = True
+    with pytest.raises(BenchmarkError, match="the game is over"):
         walk.ask()
 
 

@@ -52,8 +52,42 @@ def test_a_plan_leads_to_the_goal_and_a_restart_leads_back(games_folder: Path) -
         assert not simulator.won
         assert simulator.step(command) != REFUSAL
     assert simulator.won
-    assert simulator.plan() == ()
     simulator.restart()
     assert not simulator.won
     assert set(simulator.facts) == start
     assert simulator.plan() == plan
+
+
+def test_plans_lead_to_the_goal_from_wherever_a_walk_ends(games_folder: Path) -> None:
+    from tutelage.benchmarks.alfworld.planner import Planner, load_library
+    from tutelage.benchmarks.alfworld.simulator import Simulator
+
+    games, library, planner = Games(games_folder), load_library(), Planner()
+    chance = random.Random(1)
+    for task in games.tasks("valid_unseen:6"):
+        simulator = Simulator(games.file(task), library, planner)
+        for steps in (5, 15):
+            for _ in range(steps):
+                simulator.step(chance.choice(simulator.commands))
+            for command in simulator.plan():
+                assert simulator.step(command) != REFUSAL
+            assert simulator.won
+            simulator.restart()
+
+
+def test_hands_full_with_a_thing_that_fits_nowhere_leave_no_plan(games_folder: Path) -> None:
+    from tutelage.benchmarks.alfworld.planner import Planner, load_library
+    from tutelage.benchmarks.alfworld.simulator import Simulator
+
+    games = Games(games_folder)
+    towel = next(
+        task
+        for task in games.tasks("train")
+        if task.id.startswith("train/pick_and_place_simple-HandTowel-None-Cabinet-414/")
+        and task.id.endswith("121415_819763")
+    )
+    simulator = Simulator(games.file(towel), load_library(), Planner())
+    assert simulator.plan()
+    simulator.step("go to countertop 2")
+    assert simulator.step("take papertowelroll 1 from countertop 2").startswith("You pick up")
+    assert simulator.plan() == ()

@@ -35,6 +35,8 @@ PATIENCE = 3
 SEARCH_STEPS = 36
 """After so many steps of its own in an episode the expert counts as lost: ALFWorld's limit is 50,
 and the longest plan that is left needs about ten."""
+RESIGNED = "look"
+"""What the planner says where no way leads to the goal any more."""
 
 SEEN = re.compile(r"(?:On the|The) (\w+ \d+)(?: is open\. In it)?, you see (.*)")
 THING = re.compile(r"\ba (\w+ \d+)")
@@ -170,6 +172,7 @@ class Oracle:
         self._taken_alone: set[tuple[frozenset[Fact], str]] = set()
         self._taken: Counter[tuple[frozenset[Fact], str]] = Counter()
         self._plan: tuple[str, ...] = ()
+        self._hopeless = False
 
     def saw(self, action: str, observation: str) -> None:
         """Tells the oracle of a step that was taken, by whomever.
@@ -194,7 +197,7 @@ class Oracle:
         """The action to take now; asked again before a step, the same one.
 
         Raises:
-            BenchmarkError: The game is over, or the planner finds no way to the goal.
+            BenchmarkError: The game is over.
         """
         if self._simulator.won:
             raise BenchmarkError("the game is over: its goal is reached")
@@ -241,11 +244,11 @@ class Oracle:
             self._plan = ()
 
     def _next_planned(self) -> str:
-        if not self._plan:
+        if not self._plan and not self._hopeless:
             self._plan = self._simulator.plan()
-        if not self._plan:
-            raise BenchmarkError("the planner finds no way to the goal of this game")
-        return self._plan[0]
+            # A few things fit nowhere: who has taken one can never take another.
+            self._hopeless = not self._plan
+        return RESIGNED if self._hopeless else self._plan[0]
 
 
 def _is_news(action: str, observation: str) -> bool:

@@ -1,8 +1,9 @@
 """Plans for ALFWorld games, by Fast Downward on the part of a game that matters for its goal.
 
 On a whole game the search takes from milliseconds to a minute: every fork in every drawer is
-something to carry about. Without the things that neither the goal nor the agent's hands name, it
-takes milliseconds, and each of its steps is one of the whole game.
+something to carry about. Without the things that do not matter it takes milliseconds. What is left
+has a plan exactly if the whole game has one: the goal's kinds of things and places, what cleans,
+heats and cools, and a place for what is in the hands are all kept.
 
 Import this module inside a function: it needs the ``alfworld`` extra.
 """
@@ -81,8 +82,8 @@ def _rows(facts: Iterable[Any]) -> dict[str, list[tuple[str, ...]]]:
 def _essential(
     facts: Mapping[str, list[tuple[str, ...]]], kinds: Mapping[str, str], wanted: set[str]
 ) -> set[str]:
-    def pairs(predicate: str) -> set[tuple[str, ...]]:
-        return set(facts.get(predicate, ()))
+    def pairs(predicate: str) -> set[tuple[str, str]]:
+        return {(row[0], row[1]) for row in facts.get(predicate, ())}
 
     type_of = dict(pairs("objecttype") | pairs("receptacletype"))
     spot_of = dict(pairs("receptacleatlocation"))
@@ -92,7 +93,7 @@ def _essential(
     places = {name for name, kind in pairs("receptacletype") if kind in wanted | TOOLS}
     places |= {place for thing, place in pairs("inreceptacle") if thing in things}
     places |= {place for place, spot in spot_of.items() if spot in here}
-    openable = {place for (place,) in pairs("openable")}
+    openable = {place for (place,) in facts.get("openable", ())}
     for thing in held:  # somewhere to put it, if it is in the way
         room = [
             place

@@ -81,7 +81,6 @@ class Simulator:
     def restart(self) -> None:
         """Goes back to the start of the game, without translating its rules again."""
         self.library.load_sas(self._state.sas.encode())
-        self.library.load_sas_replan(self._state.sas_replan.encode())
         for fact in set(self._state.facts) - set(self._start):
             self._state.remove_fact(fact)
         self._state.add_facts(self._start)
@@ -97,11 +96,9 @@ class Simulator:
         return self._derive(action.feedback_rule, action.mapping)
 
     def plan(self) -> tuple[str, ...]:
-        """Commands that lead from here to the goal, by Fast Downward; empty if it finds none."""
+        """Commands that lead from here to the goal, by Fast Downward; empty if there are none."""
         operators = self._planner.plan(self._logic.domain, essential_problem(self._state))
-        if operators:
-            return tuple(self._state.plan_to_templated_actions(operators, self._entities))
-        return tuple(self._state.replan(self._entities))
+        return tuple(self._state.plan_to_templated_actions(operators, self._entities))
 
     def _possible(self) -> Mapping[str, Any]:
         if self._actions is None:
