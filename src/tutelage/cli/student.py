@@ -9,6 +9,8 @@ import typer
 from tutelage.cli.options import Json
 from tutelage.cli.output import print_json
 
+NAME = "SmolLM2-135M-Instruct"
+
 app = typer.Typer(
     no_args_is_help=True, help="Install, start and stop a vLLM server with SmolLM2-135M-Instruct."
 )
@@ -53,7 +55,9 @@ def start(
     state = start_student_server(
         cache_dir(),
         folder,
-        lambda path, **more: VllmServer(path, port=port, max_model_len=max_model_len, **more),
+        lambda path, **more: VllmServer(
+            path, port=port, served_name=NAME, max_model_len=max_model_len, **more
+        ),
     )
     if json:
         print_json({"base_url": state.base_url, "model": state.model, "log": state.log_path})

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_a_report_is_a_table_a_plot_and_a_page(tutelage: Any, played: Any) -> None:
+    ran = tutelage("report", played.results)
+
+    assert (ran.code, ran.err) == (0, "")
+    for word in ("teacher", "student", "demos-cascade", "Oracle teacher"):
+        assert word in ran.out
+    assert "…" not in ran.out
+    page = played.results / "report.html"
+    assert f"wrote {page}" in ran.out
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_report_for_machines_writes_nothing(tutelage: Any, played: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("results.jsonl", "run.json"):
+        (copy / name).write_bytes((played.results / name).read_bytes())
+
+    ran = tutelage("report", copy, "--json")
+    markdown = tutelage("report", copy, "--markdown")
+
+    assert [row["arm"] for row in ran.json["arms"]] == ["teacher", "student", "demos-cascade"]
+    assert markdown.out.startswith("|")
+    assert not (copy / "report.html").exists()
+
+
+def test_a_plot_that_cannot_be_drawn_is_said(
+    tutelage: Any, played: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    ran = tutelage("report", played.results)
+
+    assert ran.code == 0
+    assert ran.line.startswith("no plot: ")
+    assert "pip install 'tutelage[plot]'" in ran.line
+    assert f"wrote {played.results / 'report.html'}" in ran.out
+
+
+@pytest.mark.parametrize("folder", ["none", "empty", "file"])
+def test_a_folder_without_results_says_how_to_make_some(
+    tutelage: Any, tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+
+    ran = tutelage("report", tmp_path / folder)
+
+    assert (ran.code, ran.out) == (1, "")
+    assert str(tmp_path / folder) in ran.line
+    if folder != "file":
+        assert ran.line.endswith("holds no finished episode yet; play some first: tutelage replay")
