@@ -336,7 +336,7 @@ async def test_a_stream_that_is_left_stops_at_the_next_token(
     stream = model.stream(ask("take apple 1"))
     await anext(stream)
     await asyncio.to_thread(pause.reached.wait, 30)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     pause.go_on.set()
     await model.complete(ask("take apple 1", max_tokens=1))
     assert pause.tokens == 3
