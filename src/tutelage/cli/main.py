@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from tutelage.cli import accuracy, collect, demos, doctor, init, replay, report, student, traces
+from tutelage.cli import accuracy, bench, collect, demos, doctor, init, replay, report, student, traces
 from tutelage.version import __version__
 
 EXIT_CODES = """\
@@ -29,6 +29,7 @@ app.command("collect")(collect.collect)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.command("accuracy")(accuracy.accuracy)
+app.command("bench")(bench.bench)
 app.add_typer(demos.app, name="demos")
 app.add_typer(traces.app, name="traces")
 app.add_typer(student.app, name="student")

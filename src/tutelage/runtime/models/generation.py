@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class TextGenerator:
 
     Args:
         checkpoint: Folder of a Hugging Face checkpoint with a chat template.
-        threads: Threads that torch computes with in this process; ``None`` leaves them as they are.
+        threads: Threads that torch computes with in this process; ``None`` leaves one core free.
         dtype: Name of the weights' torch type.
         device: torch device.
         max_prompt_tokens: Longest prompt; ``None`` is what the model allows.
@@ -96,8 +97,9 @@ class TextGenerator:
         weights = getattr(torch, dtype, None)
         if not isinstance(weights, torch.dtype):
             raise ConfigError(f"dtype {dtype!r} is no torch type: use bfloat16, float16 or float32")
-        if threads is not None:
-            torch.set_num_threads(threads)
+        # Threads of torch spin at barriers: with a neighbour on the last core, all of them wait for
+        # it, and decoding becomes many times slower than on one thread.
+        torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) - 1))
         try:
             with quiet_transformers():
                 self._tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)

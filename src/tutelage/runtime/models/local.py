@@ -35,7 +35,7 @@ class LocalModel:
 
     Args:
         checkpoint: Folder of a Hugging Face checkpoint with a chat template.
-        threads: Threads that torch computes with in this process; ``None`` leaves them as they are.
+        threads: Threads that torch computes with in this process; ``None`` leaves one core free.
         dtype: Name of the weights' torch type.
         device: torch device.
         max_prompt_tokens: Longest prompt; ``None`` is what the model allows.

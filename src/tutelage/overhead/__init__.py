@@ -1,0 +1,1 @@
+"""What our own code costs, measured side by side in one run."""
