@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_a_request_holds_the_transcript_up_to_its_step() -> None:
     asked = list(requests(episode, "Act."))
     assert len(asked) == len(episode.turns)
     assert asked[0].messages[1].text.startswith(f"Task: {episode.goal}\n")
-    for earlier, later in zip(asked, asked[1:], strict=False):
+    for earlier, later in itertools.pairwise(asked):
         assert later.messages[: len(earlier.messages)] == earlier.messages
 
 

@@ -407,5 +407,6 @@ def _model_name(assembly: Assembly) -> str:
 def _student_name(assembly: Assembly) -> str:
     student = assembly.config.student
     if student.base_url is not None:
-        return f"{student.model} at {student.base_url}"
+        # Without the address, so that a run goes on with a server that was started anew.
+        return student.model or "student"
     return f"{Path(student.checkpoint).name if student.checkpoint else STUDENT} in this process"

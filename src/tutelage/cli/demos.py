@@ -15,8 +15,57 @@ from tutelage.cli.stored import with_assembly
 
 if TYPE_CHECKING:
     from tutelage.assembly import Assembly
+    from tutelage.gathering import Gathered
 
-app = typer.Typer(no_args_is_help=True, help="List, show, retire or re-index demonstrations.")
+app = typer.Typer(
+    no_args_is_help=True, help="Harvest, list, show, retire or re-index demonstrations."
+)
+
+
+@app.command("harvest")
+def harvest(
+    mixed: Annotated[
+        bool,
+        typer.Option(
+            "--mixed",
+            help="Take episodes with student steps, too; those steps are shown, never imitated.",
+        ),
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Who the teacher was [default: teacher.model, else the model asked for].",
+            show_default=False,
+        ),
+    ] = None,
+    tenant: Tenant = None,
+    config: ConfigFile = None,
+    setting: Setting = None,
+    json: Json = False,
+) -> None:
+    """Turn your own successful episodes into demonstrations; again takes only new ones."""
+    from dataclasses import asdict
+
+    from tutelage.gathering import gather
+
+    async def take(assembly: Assembly, whose: str) -> Gathered:
+        return await gather(assembly, whose, mixed=mixed, source=source)
+
+    gathered = with_assembly(config, setting, tenant, take)
+    if json:
+        print_json(asdict(gathered))
+        return
+    typer.echo(
+        f"{gathered.successful} successful episodes: {gathered.added} added to the bank, "
+        f"{gathered.duplicates} there already, {sum(gathered.rejected.values())} not taken"
+    )
+    for reason, count in gathered.rejected.items():
+        typer.echo(f"  {count}: {reason}")
+    if gathered.benchmark:
+        typer.echo(f"{gathered.benchmark} of benchmarks left alone: `tutelage collect` takes those")
+    typer.echo(f"bank: {gathered.demonstrations} demonstrations")
+    if not gathered.successful:
+        typer.echo("an episode counts once it has had `feedback(success=True)`")
 
 
 @app.command("ls")
