@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import tomllib
 import types
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -28,6 +30,7 @@ def pages() -> dict[str, str]:
         "cli.md": NOTE + "\n".join(_cli()),
         "config.md": NOTE + "\n".join(_config()),
         "errors.md": NOTE + "\n".join(_errors()),
+        "prices.md": NOTE + "\n".join(_prices()),
     }
 
 
@@ -60,7 +63,11 @@ def _command(command: Any, name: str) -> Iterator[str]:
     children = getattr(command, "commands", {})
     context = typer.Context(command, info_name=name)
     if not children:
-        places = [one.name.upper() for one in command.params if one.param_type_name == "argument"]
+        places = [
+            one.name.upper() if one.required else f"[{one.name.upper()}]"
+            for one in command.params
+            if one.param_type_name == "argument"
+        ]
         yield f"## {name}\n\n{_line(command.help)}\n"
         yield f"`{' '.join([name, *places, '[OPTIONS]'])}`\n"
     elif command.help and name != "tutelage":
@@ -82,13 +89,13 @@ def _parameter(parameter: Any, context: typer.Context) -> tuple[str, str]:
 def _config() -> Iterator[str]:
     yield "# Configuration\n"
     yield (
-        f"Read from `{config.DEFAULT_FILE}` in the working folder or the file given by `--config`,\n"
-        "then from the environment, then from `--set key=value`; the later wins. An unknown key is\n"
-        "an error. `tutelage init` writes a file with comments.\n"
+        f"Read from `{config.DEFAULT_FILE}` in the working folder or the file given by\n"
+        "`--config`, then from the environment, then from `--set key=value`; the later wins.\n"
+        "An unknown key is an error. `tutelage init` writes a file with comments.\n"
     )
     yield (
         f"`{config.ENVIRONMENT_PREFIX}CASCADE__SAMPLES=5` sets `cascade.samples`: the prefix, and\n"
-        "two underscores for each dot. It works for keys within a table.\n"
+        "two underscores for each dot. Only keys within a table can be set so.\n"
     )
     yield from _section(config.Config, "")
 
@@ -185,11 +192,28 @@ def _errors() -> Iterator[str]:
         "standard error, without a traceback. A wrapped `openai` client raises the exceptions of\n"
         "`openai` where its own endpoint failed.\n"
     )
+    yield "## Exit codes\n"
+    yield _line(EXIT_CODES).removeprefix("Exit codes: ").capitalize() + "\n"
+    yield "`ConfigError` ends a command with 2, every other error of the tree with 1.\n"
     found = [one for _, one in inspect.getmembers(errors, inspect.isclass)]
     own = [one for one in found if issubclass(one, errors.TutelageError)]
     rows = [(f"`{one.__name__}`", ", ".join(_attributes(one))) for one in own if _attributes(one)]
     yield "## Attributes\n"
     yield from _table(("error", "attributes"), rows)
+
+
+def _prices() -> Iterator[str]:
+    text = files("tutelage.runtime").joinpath("prices.toml").read_text(encoding="utf-8")
+    yield "# Price table\n"
+    yield "USD per million tokens. A cache price that is not there is the input price.\n"
+    columns = ("input", "cache_read", "cache_write", "output", "as_of", "source")
+    rows = []
+    for model, row in tomllib.loads(text).items():
+        names = ", ".join(f"`{name}`" for name in [model, *row.get("aliases", ())])
+        cells = (row.get(column, "") for column in columns)
+        rows.append((names, *(f"{c:.2f}" if isinstance(c, float) else str(c) for c in cells)))
+    heads = ("model", "input", "cached read", "cache write", "output", "as of", "source")
+    yield from _table(heads, rows)
 
 
 def _attributes(error: type[Exception]) -> list[str]:

@@ -33,6 +33,12 @@ def keys(path: Path) -> list[tuple[str, str]]:
     return [(one["arm"], one["task_id"]) for one in map(json.loads, path.read_text().splitlines())]
 
 
+def until(event: threading.Event, process: subprocess.Popen[str]) -> None:
+    """Waits as long as the process lives."""
+    while not event.wait(0.1):
+        assert process.poll() is None, process.communicate()
+
+
 def test_ctrl_c_keeps_finished_episodes_and_a_second_run_repeats_none(
     tutelage: Any, start: Any, endpoint: Any, tmp_path: Path
 ) -> None:
@@ -43,7 +49,7 @@ def test_ctrl_c_keeps_finished_episodes_and_a_second_run_repeats_none(
         # The first episode is played, the second one waits to be interrupted.
         if results.exists() and results.read_text().count("\n") and not go_on.is_set():
             held.set()
-            go_on.wait(60)
+            go_on.wait(600)
         return "look"
 
     endpoint.say = say
@@ -51,9 +57,9 @@ def test_ctrl_c_keeps_finished_episodes_and_a_second_run_repeats_none(
     command = ("replay", "household", *arms, *HASH, *endpoint.settings("student"))
 
     with start(*command) as process:
-        assert held.wait(60)
+        until(held, process)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     before = keys(results)
     go_on.set()
     second = tutelage(*command, "--json")
@@ -76,7 +82,7 @@ def test_ctrl_c_keeps_scored_steps(
     def say(body: dict[str, Any], index: int) -> str:
         if scores.exists() and scores.read_text().count("\n") == 2 and not held.is_set():
             held.set()
-            go_on.wait(60)
+            go_on.wait(600)
         return "look"
 
     endpoint.say = say
@@ -84,10 +90,10 @@ def test_ctrl_c_keeps_scored_steps(
     command = ("accuracy", played.results, *what, *played.store, *endpoint.settings("student"))
 
     with start(*command) as process:
-        assert held.wait(60)
+        until(held, process)
         process.send_signal(signal.SIGINT)
         go_on.set()
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     kept = scores.read_text().splitlines()
     second = tutelage(*command, "--json")
 

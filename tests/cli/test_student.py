@@ -66,7 +66,8 @@ def test_a_server_is_started_kept_and_stopped(tutelage: Any, fetched: Path) -> N
     assert (none.code, none.out) == (1, "no student server: `tutelage student start`\n")
     assert started.code == 0
     assert f"student ready at {url} (log: {kept.json['log']})" in started.out
-    assert f"--set student.base_url={url} --set student.model=student" in started.out
+    use = f"--set student.base_url={url} --set student.model={kept.json['model']}"
+    assert use in started.out
     assert (status.code, status.out) == (0, f"{url}: ready\n")
     assert machine.json == {"base_url": url, "ready": True}
     assert stopped.out == "stopped\n"
