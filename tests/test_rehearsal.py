@@ -79,7 +79,7 @@ async def test_the_manifest_tells_what_the_results_depend_on(
     settings = manifest.settings
     assert (summary.stopped, summary.done) == ("finished", 2)
     assert settings.teacher == "a scripted searcher that knows only what it has seen"
-    assert settings.student == f"small at {student.base_url}"
+    assert settings.student == "small"
     assert settings.teacher_priced_as == "claude-sonnet-4-5"
     assert settings.prices_date[:2] == "20"
     assert settings.bank_episodes == 2
