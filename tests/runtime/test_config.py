@@ -76,7 +76,9 @@ def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "c.toml"
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        problem = str(path)
         try:
             assert isinstance(load_config(path, {}), Config)
         except ConfigError as error:
-            assert str(path) in str(error)
+            problem = str(error)
+        assert str(path) in problem

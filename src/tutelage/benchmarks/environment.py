@@ -44,7 +44,7 @@ class OracleAction:
 
     text: str
     knowledge: Knowledge
-    """``expert``: found by searching as an agent would; ``planner``: computed from the hidden state."""
+    """``expert``: found by searching as an agent would; ``planner``: from the hidden state."""
 
 
 class Environment(Protocol):

@@ -7,7 +7,18 @@ from typing import Any
 
 import typer
 
-from tutelage.cli import accuracy, bench, collect, demos, doctor, init, replay, report, student, traces
+from tutelage.cli import (
+    accuracy,
+    bench,
+    collect,
+    demos,
+    doctor,
+    init,
+    replay,
+    report,
+    student,
+    traces,
+)
 from tutelage.version import __version__
 
 EXIT_CODES = """\

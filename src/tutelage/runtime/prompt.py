@@ -164,9 +164,7 @@ def _tool_results(call_ids: Sequence[str], observation: str) -> list[Message]:
     ]
 
 
-def _shorten(
-    transcript: Sequence[Message], keep: int | None, goal: str | None
-) -> list[Message]:
+def _shorten(transcript: Sequence[Message], keep: int | None, goal: str | None) -> list[Message]:
     """The opening, or just the goal, and the latest ``keep`` turns."""
     actions = [i for i, message in enumerate(transcript) if message.role == "assistant"]
     if keep is None or len(actions) <= keep:
