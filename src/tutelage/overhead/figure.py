@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -21,11 +21,18 @@ class Figure:
     @property
     def text(self) -> str:
         """The value for a person."""
-        return "-" if self.value is None else f"{self.value:,.3g} {self.unit}".strip()
+        if self.value is None:
+            return "-"
+        digits = ",.0f" if abs(self.value) >= 100 else ".3g"
+        return f"{self.value:{digits}} {self.unit}".strip()
 
 
-def spent(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU seconds of a call, all threads of this process together."""
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall_s, time.process_time() - cpu_s
+def value_of(figures: Sequence[Figure], part: str, name: str) -> float | None:
+    """The value of one figure; ``None`` if it is not there or was not measured."""
+    found = (one.value for one in figures if (one.part, one.name) == (part, name))
+    return next(found, None)
+
+
+def median_ms(seconds: Sequence[float]) -> float:
+    """The median in milliseconds."""
+    return statistics.median(seconds) * 1000

@@ -1,98 +1,197 @@
-"""Prefix-cache hits of the pinned and the per-step layout, in a real vLLM."""
+"""Prefix-cache hits and seconds of the prompt layouts, in a real vLLM."""
 
 from __future__ import annotations
 
-import time
+import asyncio
+import json
+import statistics
+import urllib.error
+import urllib.request
 import uuid
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from tutelage.assembly import Assembly
+from tutelage.benchmarks.household.world import INSTRUCTIONS
 from tutelage.overhead.episodes import oracle_episodes, requests
 from tutelage.overhead.figure import Figure
-from tutelage.overhead.steps import TENANT, Remembered
-from tutelage.retrieval.bank import Bank
-from tutelage.retrieval.selection import KeyedRetriever, Selection
+from tutelage.overhead.setting import TENANT, Setting
+from tutelage.runtime.errors import ModelError
 from tutelage.runtime.models.openai import OpenAIModel
+from tutelage.runtime.models.scripted import ScriptedModel
 from tutelage.runtime.models.vllm import ServerMetrics, read_metrics
-from tutelage.runtime.prompt import CountTokens, PromptSettings, render
-from tutelage.runtime.steps import read_step
-from tutelage.runtime.store.database import migrate, open_engine
+from tutelage.runtime.pipeline import Runtime
+from tutelage.runtime.store.memory import MemoryTraceStore
+from tutelage.runtime.types import Trajectory, Usage
 
-WHOLE = 64
+FOREIGN_TOKENS = 1.02
+"""The server's prompt tokens over ours from which somebody else must have used it."""
 
 
-async def play_layout(
-    bank: Bank,
-    base_url: str,
-    model: str,
-    layout: PromptSettings,
-    count_tokens: CountTokens,
-    *,
-    split: str,
-) -> tuple[ServerMetrics, float, int]:
-    """Sends every step of oracle episodes to the student, in order.
+@dataclass(frozen=True, slots=True)
+class LayoutPlay:
+    """What playing episodes with one layout took; two can be added."""
 
-    Returns:
-        What the server's counters moved by, wall seconds of the calls, and the number of steps.
+    moved: ServerMetrics
+    """Counters of the server, whoever used it."""
+    usage: Usage
+    """Tokens of our own calls, as the answers tell them."""
+    call_s: tuple[float, ...]
+    """Wall seconds of each student call."""
+
+    def __add__(self, other: LayoutPlay) -> LayoutPlay:
+        moved = ServerMetrics(
+            self.moved.prefix_cache_queries + other.moved.prefix_cache_queries,
+            self.moved.prefix_cache_hits + other.moved.prefix_cache_hits,
+            self.moved.prompt_tokens + other.moved.prompt_tokens,
+            self.moved.generation_tokens + other.moved.generation_tokens,
+        )
+        return LayoutPlay(moved, self.usage + other.usage, self.call_s + other.call_s)
+
+    @property
+    def steps(self) -> int:
+        """Student calls."""
+        return len(self.call_s)
+
+    @property
+    def step_s(self) -> float:
+        """Mean wall seconds of a student call."""
+        return statistics.fmean(self.call_s)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the server answered somebody else in the meantime."""
+        return self.moved.prompt_tokens > FOREIGN_TOKENS * self.usage.prompt_tokens
+
+
+def salted() -> str:
+    """The world's instructions below a line that no other prompt starts with."""
+    return f"Session {uuid.uuid4().hex}.\n{INSTRUCTIONS}"
+
+
+async def play_episode(
+    runtime: Runtime, episode: Trajectory, base_url: str, system: str
+) -> LayoutPlay:
+    """Asks the student at every step of a recorded episode, whatever it answers.
+
+    Args:
+        runtime: With the layout and the student.
+        episode: Gives the transcript; its own task's demonstrations are not shown.
+        base_url: The student's vLLM.
+        system: The system message.
+
+    Raises:
+        ModelError: The server does not answer.
     """
-    pinned = layout.layout == "pinned"
-    whole = KeyedRetriever(bank, Selection(k=1, before=0, after=WHOLE))
-    near = KeyedRetriever(bank, Selection(k=3))
-    # A line of its own keeps the layouts from sharing a prefix.
-    system = f"You play a household game. Run {uuid.uuid4().hex}."
-    before = read_metrics(base_url)
-    seconds, count = 0.0, 0
-    async with OpenAIModel(base_url, model) as student:
-        for episode in oracle_episodes(split, TENANT):
-            shown = None
-            for request in requests(episode, system):
-                step = read_step(request, tenant=TENANT, episode_id=episode.id)
-                if shown is None or not pinned:
-                    shown = await (whole if pinned else near).search(step)
-                rendered = render(
-                    request,
-                    step,
-                    () if pinned else shown,
-                    layout,
-                    count_tokens,
-                    pinned=shown if pinned else (),
-                )
-                started = time.perf_counter()
-                await student.complete(rendered.request)
-                seconds += time.perf_counter() - started
-                count += 1
-    return read_metrics(base_url) - before, seconds, count
+    before = await asyncio.to_thread(read_metrics, base_url)
+    usage, call_s = Usage(), []
+    served = runtime.episode(tenant=TENANT, task_id=episode.task_id)
+    for request in requests(episode, system):
+        answer = await runtime.complete(request, episode=served, force="student")
+        if "student" not in answer.trace.usage:
+            raise ModelError(f"the student at {base_url} did not answer: {answer.trace.error}")
+        usage += answer.trace.usage["student"]
+        call_s.append(answer.trace.latency_s["student"])
+    moved = await asyncio.to_thread(read_metrics, base_url) - before
+    return LayoutPlay(moved, usage, tuple(call_s))
 
 
 async def measure_layouts(
-    folder: Path, base_url: str, model: str, count_tokens: CountTokens, *, episodes: int
+    setting: Setting, base_url: str, model: str, *, episodes: int
 ) -> list[Figure]:
-    """Hit rate, prompt tokens and seconds a step of both layouts, one after the other.
+    """Hit rate, prompt tokens and seconds a step of each layout, over the same recorded episodes.
+
+    The layouts take turns, one episode each; a system line of its own keeps each from reading the
+    others' prefixes. One greedy sample a step, so that samples of one prompt are no hits. At the
+    end the call of a cascade's step, with its several samples, is timed too.
 
     Args:
-        folder: For the database and the index.
+        setting: Parts and bank.
         base_url: The student's vLLM; nothing else may use it meanwhile.
         model: Its name there.
-        count_tokens: The student's tokenizer.
-        episodes: Oracle episodes that are sent.
+        episodes: Recorded episodes that are played.
+
+    Raises:
+        ModelError: The server does not answer.
     """
-    engine = open_engine(f"sqlite:///{folder / 'layouts.sqlite'}")
-    migrate(engine)
-    bank = Bank(engine, Remembered(), folder, time.time)
-    await bank.add(list(oracle_episodes("train:60", TENANT)))
-    figures: list[Figure] = []
-    speeds: dict[str, float] = {}
-    for name, settings in (
-        ("per-step", PromptSettings()),
-        ("pinned", PromptSettings(layout="pinned", max_prompt_tokens=3000)),
-    ):
-        moved, seconds, steps = await play_layout(
-            bank, base_url, model, settings, count_tokens, split=f"test:{episodes}"
-        )
-        speeds[name] = seconds / steps
-        tokens = f"{moved.prompt_tokens / steps:.0f} prompt tokens a step, {steps} steps"
-        figures.append(Figure("layout", f"{name}, cache hits", moved.hit_rate, "", tokens))
-        figures.append(Figure("layout", f"{name}, student call", seconds / steps, "s"))
-    engine.dispose()
-    ratio = speeds["per-step"] / speeds["pinned"]
-    figures.append(Figure("layout", "per-step over pinned, time", ratio, "x"))
+    layouts = {
+        "per-step": setting.with_layout("per-step"),
+        "pinned": setting.with_layout("pinned"),
+        "pinned + 1 of the step": setting.with_layout("pinned", delta_k=1),
+    }
+    recorded = list(oracle_episodes(f"test:{episodes}", TENANT))
+    plays: dict[str, LayoutPlay] = {}
+    async with OpenAIModel(base_url, model) as student:
+        systems = {name: salted() for name in layouts}
+        runtimes = {name: _runtime(one, student, "always-student") for name, one in layouts.items()}
+        for episode in recorded:
+            for name, runtime in runtimes.items():
+                played = await play_episode(runtime, episode, base_url, systems[name])
+                plays[name] = plays[name] + played if name in plays else played
+        cascade = _runtime(layouts["per-step"], student, "paper")
+        sampled = await play_episode(cascade, recorded[0], base_url, salted())
+    return [*_figures(plays), _cascade_call(setting, sampled)]
+
+
+def served_model(base_url: str) -> str:
+    """The first model that the server lists.
+
+    Raises:
+        ModelError: The server does not answer, or lists none.
+    """
+    url = base_url.rstrip("/") + "/models"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=10.0) as answer:
+            return str(json.load(answer)["data"][0]["id"])
+    except (OSError, ValueError, LookupError, TypeError, urllib.error.URLError) as error:
+        raise ModelError(f"{url} names no model: {error}") from error
+
+
+def _runtime(assembly: Assembly, student: OpenAIModel, policy: str) -> Runtime:
+    return assembly.runtime(
+        teacher=ScriptedModel("look"),
+        student=student,
+        policy=policy,
+        guards=(),
+        traces=MemoryTraceStore(),
+    )
+
+
+def _figures(plays: Mapping[str, LayoutPlay]) -> list[Figure]:
+    figures = []
+    for name, play in plays.items():
+        moved, usage = play.moved, play.usage
+        hits = f"{moved.prefix_cache_hits:,} of {moved.prefix_cache_queries:,} tokens in /metrics"
+        own = usage.cache_read_tokens / max(1, usage.prompt_tokens)
+        hits += f"; {own:.1%} by our answers' usage"
+        if play.is_shared:
+            hits += "; the server was not idle: trust the latter"
+        fresh = usage.input_tokens / play.steps
+        figures += [
+            Figure("layout", f"{name}, hit rate", moved.hit_rate, "", hits),
+            Figure(
+                "layout",
+                f"{name}, prompt tokens a step",
+                usage.prompt_tokens / play.steps,
+                "tokens",
+                f"{fresh:,.0f} of them not cached; {play.steps} steps",
+            ),
+            Figure("layout", f"{name}, student call", play.step_s, "s", "mean, one sample"),
+        ]
+    first, *others = plays
+    for name in others:
+        one, other = plays[first], plays[name]
+        rates = (other.moved.hit_rate, one.moved.hit_rate)
+        ratio = rates[0] / rates[1] if rates[1] else None
+        figures += [
+            Figure("layout", f"{name} over {first}, hit rate", ratio, "x"),
+            Figure("layout", f"{first} over {name}, time", one.step_s / other.step_s, "x"),
+        ]
     return figures
+
+
+def _cascade_call(setting: Setting, play: LayoutPlay) -> Figure:
+    samples = setting.assembly.config.cascade.samples
+    note = f"median, {samples} samples, per-step layout, {play.steps} steps"
+    return Figure("layout", "cascade call", statistics.median(play.call_s), "s", note)

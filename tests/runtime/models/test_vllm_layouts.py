@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from tutelage.overhead.episodes import oracle_episodes
-from tutelage.overhead.layouts import play_layout
-from tutelage.overhead.steps import TENANT, Remembered
-from tutelage.retrieval.bank import Bank
-from tutelage.runtime.prompt import PromptSettings
-from tutelage.runtime.store.database import migrate, open_engine
+from tutelage.overhead.layouts import LayoutPlay, play_episode, salted
+from tutelage.overhead.setting import TENANT, open_setting
+from tutelage.retrieval.embedding import HashEmbedder
+from tutelage.runtime.models.openai import OpenAIModel
+from tutelage.runtime.models.scripted import ScriptedModel
+from tutelage.runtime.store.memory import MemoryTraceStore
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 class Endpoint(Protocol):
@@ -21,26 +21,44 @@ class Endpoint(Protocol):
     model: str
 
 
-async def test_a_pinned_prompt_is_served_from_the_prefix_cache_and_a_per_step_one_is_not(
+def hit_rate(play: LayoutPlay) -> float:
+    """By the server's counters; by our own answers where somebody else moved those too."""
+    if play.is_shared:
+        return play.usage.cache_read_tokens / play.usage.prompt_tokens
+    return play.moved.hit_rate
+
+
+async def test_a_pinned_prompt_is_read_from_the_prefix_cache_and_a_per_step_one_is_not(
     vllm_server: Endpoint, tmp_path: Path
 ) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'bank.sqlite'}")
-    migrate(engine)
-    bank = Bank(engine, Remembered(), tmp_path, time.time)
-    await bank.add(list(oracle_episodes("train:30", TENANT)))
-    moved = {}
-    for layout in (PromptSettings(), PromptSettings(layout="pinned", max_prompt_tokens=1900)):
-        counters, _, steps = await play_layout(
-            bank,
-            vllm_server.base_url,
-            vllm_server.model,
-            layout,
-            lambda text: len(text) // 3,
-            split="test:2",
-        )
-        assert steps >= 6
-        moved[layout.layout] = counters
-    engine.dispose()
-    assert moved["pinned"].prefix_cache_hits > 0
-    assert moved["pinned"].hit_rate > 0.5
-    assert moved["per-step"].hit_rate < moved["pinned"].hit_rate / 2
+    episode = next(one for one in oracle_episodes("test:60", TENANT) if len(one.turns) >= 8)
+    plays: dict[str, LayoutPlay] = {}
+    shown: list[tuple[str, ...]] = []
+    async with (
+        open_setting(tmp_path, demonstrations=200, make_embedder=HashEmbedder) as setting,
+        OpenAIModel(vllm_server.base_url, vllm_server.model) as student,
+    ):
+        for name, assembly in (
+            ("per-step", setting.with_layout("per-step")),
+            ("pinned", setting.with_layout("pinned", delta_k=1)),
+        ):
+            traces = MemoryTraceStore()
+            runtime = assembly.runtime(
+                teacher=ScriptedModel("look"),
+                student=student,
+                policy="always-student",
+                guards=(),
+                traces=traces,
+            )
+            # The world's instructions would be shared by all steps of either layout.
+            system = salted().splitlines()[0]
+            plays[name] = await play_episode(runtime, episode, vllm_server.base_url, system)
+            shown = [one.demonstrations for one in await traces.traces(TENANT)]
+            # In both layouts the demonstrations of a step are not those of the step before.
+            assert len(set(shown)) == len(episode.turns)
+    per_step, pinned = plays["per-step"], plays["pinned"]
+    assert pinned.steps == per_step.steps == len(episode.turns)
+    assert pinned.moved.prefix_cache_hits > 0
+    assert hit_rate(pinned) > 0.5
+    assert hit_rate(per_step) < 0.15
+    assert hit_rate(pinned) > 5 * hit_rate(per_step)
