@@ -158,6 +158,23 @@ async def test_demonstrations_of_the_bank_reach_the_students_prompt(
     assert student.bodies[1]["messages"] == request().wire()["messages"]
 
 
+async def test_requests_and_episodes_belong_to_the_configured_tenant(
+    student: ScriptedEndpoint, teacher: ScriptedEndpoint
+) -> None:
+    async with open_assembly(serving(student, teacher, tenant="acme")) as assembly:
+        await assembly.bank.add([trajectory(tenant="acme")])
+        runtime = assembly.runtime(teacher=assembly.teacher(), student=await assembly.student())
+        async with runtime.episode(goal="tidy") as episode:
+            inside = await episode.complete(request())
+        alone = await runtime.complete(request())
+        other = await runtime.episode(tenant="other").complete(request())
+
+    assert [one.trace.tenant for one in (inside, alone, other)] == ["acme", "acme", "other"]
+    assert inside.trace.demonstrations
+    assert alone.trace.demonstrations
+    assert other.trace.demonstrations == ()
+
+
 async def test_the_pinned_layout_shows_whole_trajectories(
     student: ScriptedEndpoint, teacher: ScriptedEndpoint
 ) -> None:

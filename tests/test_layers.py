@@ -121,6 +121,18 @@ def test_mypy_checks_every_module() -> None:
     assert all(source.module.startswith("tutelage") for source in sources)
 
 
+def test_ruff_checks_every_module() -> None:
+    ruff = Path(sys.executable).with_name("ruff")
+
+    ran = subprocess.run(
+        [ruff, "check", ".", "--show-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    checked = {Path(line) for line in ran.stdout.splitlines()}
+    assert set(modules()) <= checked
+    assert set((ROOT / "tests").rglob("*.py")) <= checked
+
+
 @pytest.mark.parametrize("name", LINKS)
 def test_the_top_level_shows_the_house(name: str) -> None:
     link = ROOT / name

@@ -197,6 +197,30 @@ def test_an_episode_and_its_outcome_are_stored(client: Any, config: Config) -> N
     assert (record.success, record.reward) == (True, 0.5)
 
 
+def test_what_a_wrapped_client_asks_belongs_to_the_configured_tenant(
+    plain: openai.OpenAI, config: Config
+) -> None:
+    acme = Config.model_validate({**config.model_dump(), "tenant": "acme"})
+    client: Any = tutelage.wrap(plain, acme)
+    ask(client)
+    with client.episode(goal="tidy") as episode:
+        ask(client)
+    with client.episode(tenant="other"):
+        ask(client)
+    client.close()
+
+    async def read(tenant: str) -> list[str]:
+        async with open_assembly(acme) as assembly:
+            traces = await assembly.traces.traces(tenant, newest_first=False)
+        return [trace.episode_id for trace in traces]
+
+    acmes = asyncio.run(read("acme"))
+    assert len(acmes) == 2
+    assert acmes[1] == episode.id
+    assert len(asyncio.run(read("other"))) == 1
+    assert asyncio.run(read("default")) == []
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("status", "kind"),

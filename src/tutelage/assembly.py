@@ -135,6 +135,7 @@ class Assembly:
             ledger=ledger(config),
             prompt=prompt_settings(config),
             count_tokens=self.count_tokens,
+            tenant=config.tenant,
             close=close,
         )
 

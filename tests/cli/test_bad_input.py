@@ -121,7 +121,7 @@ def test_an_unknown_price_is_found_before_anything_is_played(
         ("mysql://u:secret@h/d", "use sqlite:///"),
         ("sqlite://", "keeps nothing: name a file, as in sqlite:///traces.sqlite"),
         ("sqlite:///file/t.sqlite", "cannot be made (File exists)"),
-        ("sqlite:///folder", "unable to open database file"),
+        ("sqlite:///folder", "unable to open database file (check store.url"),
         ("sqlite:///text.sqlite", "file is not a database"),
     ],
 )

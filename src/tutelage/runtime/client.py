@@ -137,7 +137,7 @@ class _SyncTutored(_Tutored):
         self,
         *,
         goal: str | None = None,
-        tenant: str = "default",
+        tenant: str | None = None,
         task_id: str | None = None,
         id: str | None = None,
     ) -> Iterator[SyncEpisode]:
@@ -177,7 +177,7 @@ class _AsyncTutored(_Tutored):
         self,
         *,
         goal: str | None = None,
-        tenant: str = "default",
+        tenant: str | None = None,
         task_id: str | None = None,
         id: str | None = None,
     ) -> AsyncIterator[Episode]:

@@ -81,6 +81,7 @@ class Runtime:
         count_tokens: Tokens of a text, as the student counts them.
         clock: Unix time in seconds.
         timer: A monotonic clock in seconds.
+        tenant: Whose requests these are where an episode does not say it.
         close: Closes what the runtime was made of.
     """
 
@@ -99,6 +100,7 @@ class Runtime:
         count_tokens: CountTokens,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
+        tenant: str = "default",
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._teacher = teacher
@@ -113,8 +115,9 @@ class Runtime:
         self._count_tokens = count_tokens
         self._clock = clock
         self._timer = timer
+        self._tenant = tenant
         self._close = close
-        self._episodes: OrderedDict[tuple[str, str], Episode] = OrderedDict()
+        self._episodes: OrderedDict[str, Episode] = OrderedDict()
         self.lost_traces = 0
 
     async def aclose(self) -> None:
@@ -126,12 +129,18 @@ class Runtime:
         self,
         *,
         goal: str | None = None,
-        tenant: str = "default",
+        tenant: str | None = None,
         task_id: str | None = None,
         id: str | None = None,
     ) -> Episode:
         """Opens an episode; use it as ``async with``."""
-        return Episode(self, id=id or uuid.uuid4().hex, tenant=tenant, goal=goal, task_id=task_id)
+        return Episode(
+            self,
+            id=id or uuid.uuid4().hex,
+            tenant=tenant or self._tenant,
+            goal=goal,
+            task_id=task_id,
+        )
 
     async def complete(
         self,
@@ -382,11 +391,11 @@ class Runtime:
         )
         return Answer(completion, decision, trace.id, trace)
 
-    def _implicit_episode(self, request: ChatRequest, tenant: str = "default") -> Episode:
-        key = (tenant, conversation_id(request, tenant=tenant))
+    def _implicit_episode(self, request: ChatRequest) -> Episode:
+        key = conversation_id(request, tenant=self._tenant)
         episode = self._episodes.get(key)
         if episode is None:
-            episode = self._episodes[key] = self.episode(tenant=tenant, id=key[1])
+            episode = self._episodes[key] = self.episode(id=key)
             if len(self._episodes) > REMEMBERED_EPISODES:
                 self._episodes.popitem(last=False)
         self._episodes.move_to_end(key)

@@ -38,7 +38,7 @@ class Serving(Protocol):
         self,
         *,
         goal: str | None = None,
-        tenant: str = "default",
+        tenant: str | None = None,
         task_id: str | None = None,
         id: str | None = None,
     ) -> Episode:
@@ -98,7 +98,7 @@ class SyncRuntime:
         self,
         *,
         goal: str | None = None,
-        tenant: str = "default",
+        tenant: str | None = None,
         task_id: str | None = None,
         id: str | None = None,
     ) -> SyncEpisode:

@@ -125,10 +125,10 @@ def test_a_hub_that_cannot_be_reached_is_no_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    httpx = pytest.importorskip("httpx")
+    errors = pytest.importorskip("huggingface_hub.errors")
 
     def unreachable(*_: Any, **__: Any) -> Any:
-        raise httpx.ConnectError("no route to host")
+        raise errors.HTTPError("no route to host")
 
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub.HfApi, "model_info", unreachable)

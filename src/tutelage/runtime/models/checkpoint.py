@@ -124,9 +124,14 @@ def from_hub(folder: Path, progress: Progress) -> dict[str, Any]:
         MissingExtra: huggingface_hub is not installed.
     """
     try:
-        import httpx
         from huggingface_hub import HfApi, constants, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+        # HTTPError is that of the hub's HTTP client, which is not always the same package.
+        from huggingface_hub.errors import (  # type: ignore[attr-defined]
+            HfHubHTTPError,
+            HFValidationError,
+            HTTPError,
+        )
     except ImportError as error:
         raise MissingExtra("huggingface_hub", "local") from error
     if constants.is_offline_mode():
@@ -141,7 +146,7 @@ def from_hub(folder: Path, progress: Progress) -> dict[str, Any]:
             local_dir=folder,
             allow_patterns=["*.json", "*.txt", "*.jinja", "model*.safetensors"],
         )
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SourceUnavailable(f"the hub did not deliver: {line}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)

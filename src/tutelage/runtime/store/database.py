@@ -132,6 +132,7 @@ def migrate(engine: Engine) -> None:
     except SQLAlchemyError as error:
         raise StoreError(
             f"database {redact(str(engine.url))} cannot be brought to its schema: {reason(error)}"
+            " (check store.url: it must be a database that may be written, or a new file)"
         ) from error
 
 
