@@ -66,9 +66,11 @@ async def _prices(config: Config) -> str:
 
 
 async def _store(config: Config) -> str:
+    from tutelage.runtime.store.database import redact
+
     async with open_assembly(_priced(config), open_bank=False) as assembly:
         traces = await assembly.traces.traces(config.tenant, limit=1)
-        return f"{config.store.url} {'holds traces' if traces else 'is empty'}"
+        return f"{redact(config.store.url)} {'holds traces' if traces else 'is empty'}"
 
 
 async def _embedder(config: Config) -> str:

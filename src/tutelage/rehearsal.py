@@ -183,7 +183,7 @@ async def _harvest(
         if episode is None:
             raise BenchmarkError(
                 f"{play.out} names episode {result.episode_id}, which is not in "
-                f"{assembly.config.store.url}: use the store it was played with, or another folder"
+                f"{_store(assembly)}: use the store it was played with, or another folder"
             )
         traces = await assembly.traces.traces(tenant, episode_id=episode.id, limit=1000)
         found = harvest(
@@ -298,6 +298,13 @@ async def _accuracy_arm(assembly: Assembly, name: str) -> AccuracyArm:
     return AccuracyArm(name, asking("always-student"), None if recall else asking("paper"))
 
 
+def _store(assembly: Assembly) -> str:
+    """The database as an error names it, without its password."""
+    from tutelage.runtime.store.database import redact
+
+    return redact(assembly.config.store.url)
+
+
 async def _teacher_steps(assembly: Assembly, folder: Path) -> list[ExpertStep]:
     from tutelage.benchmarks.accuracy import expert_steps
     from tutelage.benchmarks.results import read_results
@@ -311,7 +318,7 @@ async def _teacher_steps(assembly: Assembly, folder: Path) -> list[ExpertStep]:
     ]
     if not traces:
         raise BenchmarkError(
-            f"no teacher episode of {folder} is in {assembly.config.store.url}: play some first, "
+            f"no teacher episode of {folder} is in {_store(assembly)}: play some first, "
             "tutelage replay --arms teacher"
         )
     return expert_steps(traces, {result.episode_id: result.task_id for result in played})

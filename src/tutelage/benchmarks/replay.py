@@ -221,8 +221,11 @@ class Replay:
                     {*pending, stopper}, return_when=asyncio.FIRST_COMPLETED
                 )
                 pending -= done
-                for task in done - {stopper}:
-                    task.result()
+                # Several can fail at once; the others' errors are read, and one is raised.
+                failed = [task.exception() for task in done - {stopper}]
+                for error in failed:
+                    if error is not None:
+                        raise error
         finally:
             for task in (*pending, stopper):
                 task.cancel()

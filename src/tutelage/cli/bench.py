@@ -26,7 +26,7 @@ def bench(
     ] = None,
     student_model: Annotated[
         str | None,
-        typer.Option(help="Its name there [default: the first it lists].", show_default=False),
+        typer.Option(help="Its name there (default: the first it lists).", show_default=False),
     ] = None,
     demonstrations: Annotated[int, typer.Option(min=1, help="Size of the bank.")] = 10_000,
     steps: Annotated[int, typer.Option(min=2, help="Steps timed.")] = 300,

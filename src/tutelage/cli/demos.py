@@ -34,7 +34,7 @@ def harvest(
     source: Annotated[
         str | None,
         typer.Option(
-            help="Who the teacher was [default: teacher.model, else the model asked for].",
+            help="Who the teacher was (default: teacher.model, else the model asked for).",
             show_default=False,
         ),
     ] = None,

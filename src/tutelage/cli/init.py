@@ -22,7 +22,7 @@ api_key_env = "OPENAI_API_KEY"            # the variable that holds the key, nev
 
 [student]                                 # the cheap model
 # base_url = "http://127.0.0.1:8011/v1"   # a vLLM server (`tutelage student start`);
-# model = "student"                       # without base_url it runs in this process
+# model = "SmolLM2-135M-Instruct"         # without base_url it runs in this process
 priced_as = "gpt-4.1-mini"
 
 [retrieval]                               # the teacher's demonstrations in the student's prompt

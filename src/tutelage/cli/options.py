@@ -12,7 +12,7 @@ ConfigFile = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="Configuration file [default: tutelage.toml here, if any].",
+        help="Configuration file (default: tutelage.toml here, if any).",
         show_default=False,
     ),
 ]
@@ -29,13 +29,13 @@ Setting = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Tenant = Annotated[
     str | None,
-    typer.Option("--tenant", help="Whose [default: the configured tenant].", show_default=False),
+    typer.Option("--tenant", help="Whose (default: the configured tenant).", show_default=False),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Folder of the world's games [default: ALFWORLD_DATA, then the cache].",
+        help="Folder of the world's games (default: ALFWORLD_DATA, then the cache).",
         show_default=False,
     ),
 ]

@@ -132,7 +132,8 @@ class StoreConfig(Section):
     url: str = "sqlite:///tutelage.sqlite"
     """SQLAlchemy URL."""
     spool: str | None = None
-    """File for traces while the database is gone; absent: in the cache folder."""
+    """File for traces while the database is gone; absent: in the cache folder,
+    beside what else is kept of this database."""
 
 
 class Config(Section):

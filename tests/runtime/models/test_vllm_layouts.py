@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Protocol
 
 import pytest
@@ -33,7 +34,7 @@ async def test_a_pinned_prompt_is_read_from_the_prefix_cache_and_a_per_step_one_
 ) -> None:
     episode = next(one for one in oracle_episodes("test:60", TENANT) if len(one.turns) >= 8)
     plays: dict[str, LayoutPlay] = {}
-    shown: list[tuple[str, ...]] = []
+    read: dict[str, list[float]] = {}
     async with (
         open_setting(tmp_path, demonstrations=200, make_embedder=HashEmbedder) as setting,
         OpenAIModel(vllm_server.base_url, vllm_server.model) as student,
@@ -53,12 +54,17 @@ async def test_a_pinned_prompt_is_read_from_the_prefix_cache_and_a_per_step_one_
             # The world's instructions would be shared by all steps of either layout.
             system = salted().splitlines()[0]
             plays[name] = await play_episode(runtime, episode, vllm_server.base_url, system)
-            shown = [one.demonstrations for one in await traces.traces(TENANT)]
+            asked = sorted(await traces.traces(TENANT), key=lambda trace: trace.step_index)
             # In both layouts the demonstrations of a step are not those of the step before.
-            assert len(set(shown)) == len(episode.turns)
+            assert len({one.demonstrations for one in asked}) == len(episode.turns)
+            usages = [one.usage["student"] for one in asked]
+            read[name] = [usage.cache_read_tokens / usage.prompt_tokens for usage in usages]
     per_step, pinned = plays["per-step"], plays["pinned"]
     assert pinned.steps == per_step.steps == len(episode.turns)
     assert pinned.moved.prefix_cache_hits > 0
     assert hit_rate(pinned) > 0.5
     assert hit_rate(per_step) < 0.15
     assert hit_rate(pinned) > 5 * hit_rate(per_step)
+    # The transcript grows behind the pinned trajectory, and the step's own part does not.
+    assert fmean(read["pinned"][-3:]) > fmean(read["pinned"][1:4]) + 0.05
+    assert max(read["per-step"]) < min(read["pinned"][1:])
