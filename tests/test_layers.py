@@ -18,7 +18,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tutelage"
 ROOMS = ("retrieval", "cascade", "training", "benchmarks")
 LINKS = ("runtime", *ROOMS, "cli")
-DOOR = ("assembly", "rehearsal", "lazy", "checkup", "cli")
+DOOR = (
+    "assembly",
+    "rehearsal",
+    "lazy",
+    "checkup",
+    "gathering",
+    "overhead",
+    "cli",
+)
 HEAVY = (
     "torch",
     "faiss",
