@@ -36,7 +36,7 @@ install: .make/install  ## the package with the in-process student, in .venv
 demo: .make/install  ## household episodes with the real in-process student: table and plot
 	@mkdir -p out/demo
 	$(BIN)/tutelage collect household --split train:120 --out out/demo/bank $(DEMO)
-	$(BIN)/tutelage replay household --split test:12 --max-steps 20 --out out/demo/replay $(DEMO)
+	$(BIN)/tutelage replay household --split test:6 --max-steps 20 --out out/demo/replay $(DEMO)
 	$(BIN)/tutelage report out/demo/replay
 
 test: .make/dev .make/alfworld games student-environment  ## all tests: real student, vLLM, ALFWorld
