@@ -18,7 +18,7 @@ _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _STYLE = """
 :root { color-scheme: light; --ink: #1c2430; --soft: #5b6676; --line: #dfe4ea; --tint: #f5f7f9; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1240px; padding: 2rem 1.5rem 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 1480px; padding: 2rem 1.5rem 4rem; color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; background: #fff; }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }

@@ -82,6 +82,9 @@ def _break_even(row: ArmSummary, pricing: Pricing) -> str:
         return "-"
     if not row.against_teacher.bank_episodes:
         return "no bank"
+    if row.against_teacher.verdict == "worse":
+        # Money saved by not solving tasks repays nothing.
+        return "-"
     both = row.against_teacher.break_even[pricing]
     return f"{_episodes(both.as_extra_cost)}, {_episodes(both.as_real_work)}"
 
