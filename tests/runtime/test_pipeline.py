@@ -160,6 +160,23 @@ async def test_a_failing_teacher_is_raised() -> None:
         await made.complete(request())
 
 
+async def test_what_was_spent_before_a_failing_teacher_is_on_the_books() -> None:
+    store = MemoryTraceStore()
+    teacher = ScriptedModel("x", failures={0: BadResponse("down"), 1: BadResponse("down")})
+    student = ScriptedModel([["a", "b", "c"]] * 2, usage=Usage(input_tokens=50, output_tokens=9))
+    made = runtime(student, teacher=teacher, traces=store)
+    with pytest.raises(BadResponse):
+        await made.complete(request())
+    with pytest.raises(BadResponse):
+        await collected(made.stream(request(stream=True)))
+    traces = await store.traces("default")
+    assert len(traces) == 2
+    for trace in traces:
+        assert (trace.answer, trace.error) == ("", "BadResponse: down")
+        assert trace.usage == {"student": Usage(input_tokens=50, output_tokens=9)}
+        assert trace.baseline_cost_usd is None
+
+
 async def test_a_lost_trace_is_counted_and_fails_no_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -59,9 +59,11 @@ class Accumulator:
         self._calls: dict[int, dict[str, Any]] = {}
         self._finish_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
+        self._started = False
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Adds one chunk; only the choice with index 0 counts."""
+        self._started = True
         self._id = self._id or str(chunk.get("id") or "")
         self._created = self._created or int(chunk.get("created") or 0)
         self._usage = chunk.get("usage") or self._usage
@@ -73,6 +75,11 @@ class Accumulator:
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             for fragment in delta.get("tool_calls") or ():
                 self._add_call(fragment)
+
+    @property
+    def started(self) -> bool:
+        """Whether a chunk has arrived."""
+        return self._started
 
     def completion(self, request: ChatRequest, count_tokens: Callable[[str], int]) -> Completion:
         """The completion so far; tokens are counted here if the endpoint sent no usage."""

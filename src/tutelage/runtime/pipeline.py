@@ -13,7 +13,7 @@ from typing import Any
 
 from tutelage.runtime.chunks import Accumulator, chunks
 from tutelage.runtime.episode import Episode
-from tutelage.runtime.errors import RetrievalError, StoreError, TutelageError
+from tutelage.runtime.errors import ModelError, RetrievalError, StoreError, TutelageError
 from tutelage.runtime.ledger import Ledger
 from tutelage.runtime.prompt import CountTokens, PromptSettings, render
 from tutelage.runtime.protocols import (
@@ -168,8 +168,14 @@ class Runtime:
             completion = self._student_answer(request, thought)
             return await self._finish(request, episode, thought, completion, None, started)
         asked = self._timer()
-        taught = await self._teacher.complete(request, request.n or 1)
-        thought.latency_s["teacher"] = self._timer() - asked
+        try:
+            taught = await self._teacher.complete(request, request.n or 1)
+        except ModelError as error:
+            thought.error = _line(error)
+            await self._record(request, episode, thought, None, None, started)
+            raise
+        finally:
+            thought.latency_s["teacher"] = self._timer() - asked
         completion = taught.model_copy(update={"model": request.model})
         return await self._finish(request, episode, thought, completion, taught.usage, started)
 
@@ -203,10 +209,16 @@ class Runtime:
                 async for chunk in live:
                     accumulator.add(chunk)
                     yield {**chunk, "model": request.model}
+        except ModelError as error:
+            thought.error = _line(error)
+            raise
         finally:
             thought.latency_s["teacher"] = self._timer() - asked
-            completion = accumulator.completion(request, self._count_tokens)
-            await self._finish(request, episode, thought, completion, completion.usage, started)
+            partial = None
+            if accumulator.started:
+                partial = accumulator.completion(request, self._count_tokens)
+            usage = partial.usage if partial else None
+            await self._record(request, episode, thought, partial, usage, started)
 
     async def record_episode(
         self, episode: Episode, *, success: bool | None = None, reward: float | None = None
@@ -338,7 +350,20 @@ class Runtime:
         teacher_usage: Usage | None,
         started: float,
     ) -> Answer:
-        """Writes the trace and remembers who served."""
+        """Records an answer and returns it."""
+        trace = await self._record(request, episode, thought, completion, teacher_usage, started)
+        return Answer(completion, thought.decision, trace.id, trace)
+
+    async def _record(
+        self,
+        request: ChatRequest,
+        episode: Episode,
+        thought: _Deliberation,
+        completion: Completion | None,
+        teacher_usage: Usage | None,
+        started: float,
+    ) -> Trace:
+        """Writes the trace and remembers who served; without a completion the teacher failed."""
         step, decision = thought.step, thought.decision
         prices = {role: self._ledger.price(role, request.model) for role in ROLES}
         episode.served[step.index] = decision.served
@@ -358,7 +383,7 @@ class Runtime:
             model=request.model,
             goal=step.goal,
             observation=step.observation,
-            answer=action_text(completion.choices[0].message),
+            answer=action_text(completion.choices[0].message) if completion else "",
             decision=decision,
             samples=thought.samples,
             agreement=thought.agreement.share if thought.agreement else None,
@@ -369,9 +394,9 @@ class Runtime:
             uncached_cost_usd={
                 role: prices[role].uncached_cost_usd(used) for role, used in usage.items()
             },
-            baseline_cost_usd=prices["teacher"].uncached_cost_usd(
-                teacher_usage or completion.usage
-            ),
+            baseline_cost_usd=prices["teacher"].uncached_cost_usd(teacher_usage or completion.usage)
+            if completion
+            else None,
             latency_s=thought.latency_s,
             error=thought.error,
         )
@@ -389,7 +414,7 @@ class Runtime:
             sum(trace.cost_usd.values()),
             thought.latency_s["total"],
         )
-        return Answer(completion, decision, trace.id, trace)
+        return trace
 
     def _implicit_episode(self, request: ChatRequest) -> Episode:
         key = conversation_id(request, tenant=self._tenant)
@@ -407,9 +432,13 @@ def _decided(
 ) -> _Deliberation:
     thought.decision = Decision(served=served, reason=reason)
     if error is not None:
-        thought.error = f"{type(error).__name__}: {error}"
+        thought.error = _line(error)
         logger.warning("the teacher takes the step (%s): %s", reason.value, thought.error)
     return thought
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _unsupported(request: ChatRequest) -> bool:

@@ -352,7 +352,7 @@ class Trace(BaseModel):
     latency_s: dict[str, float] = Field(default_factory=dict)
     """Wall seconds by hop: retrieve, render, student, agree, teacher, total."""
     error: str | None = None
-    """A failure that was survived, in one line."""
+    """A failure in one line: one that the teacher made good, or the teacher's own."""
 
 
 class EpisodeRecord(BaseModel):
