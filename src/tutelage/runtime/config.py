@@ -27,7 +27,9 @@ class PriceConfig(Section):
     """Prices of a model that the table does not know, USD per million tokens."""
 
     input: float = Field(ge=0)
+    """Of a prompt token that no cache served."""
     output: float = Field(ge=0)
+    """Of a generated token."""
     cache_read: float | None = Field(None, ge=0)
     """Absent: cached tokens are billed at the input price."""
     cache_write: float | None = Field(None, ge=0)
@@ -38,10 +40,13 @@ class TimeoutConfig(Section):
     """Deadlines of one model call, seconds."""
 
     connect_s: float = Field(5.0, gt=0)
+    """Until the connection stands."""
     first_byte_s: float = Field(120.0, gt=0)
+    """Until the first byte of an answer; without streaming that is the whole answer."""
     idle_s: float = Field(60.0, gt=0)
     """Longest silence within a stream."""
     total_s: float = Field(300.0, gt=0)
+    """For a call with all its attempts and the waits between them."""
 
 
 class ModelConfig(Section):
@@ -68,13 +73,14 @@ class StudentConfig(ModelConfig):
     checkpoint: str | None = None
     """Folder of a Hugging Face checkpoint; absent: SmolLM2-135M-Instruct from the cache."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of the in-process student; absent: all cores."""
+    """CPU threads of the in-process student; absent: all cores but one."""
 
 
 class RetrievalConfig(Section):
     """How demonstrations are chosen."""
 
     enabled: bool = True
+    """Whether the student sees demonstrations at all."""
     k: int = Field(3, ge=1, le=64)
     """Demonstrations a step."""
     before: int = Field(2, ge=0)
@@ -99,7 +105,10 @@ class PromptConfig(Section):
     """Layout of the student's prompt."""
 
     rendering: Literal["turns", "block"] = "turns"
+    """``turns``: user/assistant pairs; ``block``: quoted text in one message a demonstration."""
     layout: Literal["per-step", "pinned"] = "per-step"
+    """``per-step``: retrieved anew at each step; ``pinned``: chosen once an episode, so that
+    prefix caches hold."""
     history_turns: int | None = Field(5, ge=0)
     """Latest turns of the transcript that the student sees; ``per-step`` only."""
     mirror: bool = True
@@ -114,16 +123,19 @@ class CascadeConfig(Section):
     policy: str = "paper"
     """``always-teacher``, ``always-student``, ``random`` or ``paper``."""
     samples: int = Field(3, ge=1, le=64)
+    """Student answers that vote at a step."""
     temperature: float = Field(0.7, ge=0, le=2)
     """Temperature of the samples that vote."""
     agree: int | None = Field(None, ge=1)
     """Votes that make an agreement; absent: all samples."""
     guards: tuple[str, ...] = ("rejection", "loop", "stall")
+    """What hands a step to the teacher whatever the votes say."""
     grammar: Literal["any", "household"] = "any"
     """``household``: an answer that is no command of the household worlds names no action."""
     p_teacher: float = Field(0.5, ge=0, le=1)
     """Share of steps for the teacher, policy ``random`` only."""
     seed: int = 0
+    """Seed of the policy ``random``."""
 
 
 class StoreConfig(Section):
@@ -146,6 +158,7 @@ class Config(Section):
     cascade: CascadeConfig = CascadeConfig()
     store: StoreConfig = StoreConfig()
     tenant: str = Field("default", min_length=1, max_length=128)
+    """Whose traces and demonstrations, where a call names nobody."""
 
 
 def load_config(
