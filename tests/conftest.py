@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.absence import absent
 
 from tutelage.runtime.cache_dir import cache_dir
 from tutelage.runtime.models.checkpoint import student_checkpoint
@@ -47,7 +48,7 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEndpoi
     device = detect_device()
     folder = vllm_folder(cache_dir(), device)
     if not is_installed(folder):
-        pytest.skip(f"vLLM is not installed in {folder}: run `make student`")
+        absent(f"vLLM is not installed in {folder}: run `make student`")
     log_path = tmp_path_factory.mktemp("vllm") / "server.log"
     made = student_checkpoint(cache_dir())
     with VllmServer(made, device=device, log_path=log_path, start_timeout_s=600.0) as server:
