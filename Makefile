@@ -24,7 +24,7 @@ help:  ## this list
 	@mkdir -p .make && touch $@
 
 .make/dev: .make/install
-	$(PIP) --editable '.[dev,embed]'
+	$(PIP) --editable '.[dev,embed,otel,postgres]'
 	@touch $@
 
 .make/alfworld: .make/install

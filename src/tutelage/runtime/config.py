@@ -67,6 +67,22 @@ class ModelConfig(Section):
     timeouts: TimeoutConfig = TimeoutConfig()
 
 
+class UpstreamConfig(ModelConfig):
+    """An endpoint of a teacher, and how it is spoken to."""
+
+    wires: tuple[Literal["chat", "responses", "messages"], ...] = ("chat",)
+    """APIs the endpoint speaks, the preferred one first; a client of one of them is relayed."""
+    provider: str | None = None
+    """litellm's name of a provider without an endpoint of its own here (extra ``providers``)."""
+    fields: Literal["all", "standard"] = "all"
+    """``standard``: fields of a request that are not part of the public API are dropped, as
+    self-hosted servers need it."""
+    break_after: int = Field(5, ge=1)
+    """Failures in a row after which the endpoint is left alone for a while."""
+    break_s: float = Field(30.0, gt=0)
+    """How long it is left alone."""
+
+
 class StudentConfig(ModelConfig):
     """The cheap model: an endpoint, or a checkpoint that runs in this process."""
 
@@ -148,15 +164,91 @@ class StoreConfig(Section):
     beside what else is kept of this database."""
 
 
+class AliasConfig(Section):
+    """A model name that clients of the gateway may ask for."""
+
+    mode: Literal["passthrough", "route", "cascade", "shadow"] = "cascade"
+    """``passthrough``: the teacher alone; ``route``: decided before anything is sampled;
+    ``cascade``: the student where its samples agree; ``shadow``: the teacher, the student aside."""
+    upstreams: tuple[str, ...] = ()
+    """Names in ``upstreams``, tried in this order; absent: ``teacher``."""
+    policy: str | None = None
+    """Absent: ``cascade.policy``."""
+    teacher_only_tools: tuple[str, ...] = ()
+    """Tools that only the teacher may call; shell patterns such as ``delete_*``."""
+
+
+class LimitConfig(Section):
+    """What a request to the gateway may be at most."""
+
+    body_bytes: int = Field(8_000_000, ge=1024)
+    """Larger bodies are refused before they are parsed."""
+    header_bytes: int = Field(32_768, ge=1024)
+    """All headers together."""
+    depth: int = Field(64, ge=4)
+    """Nesting of the JSON."""
+    messages: int = Field(2_000, ge=1)
+    """Messages of a conversation."""
+    tools: int = Field(256, ge=1)
+    """Tools offered in one request."""
+    output_tokens: int = Field(131_072, ge=1)
+    """What a client may ask for as ``max_tokens``."""
+    in_flight: int = Field(1_000, ge=1)
+    """Requests served at once in one worker; more are refused with 429."""
+    read_s: float = Field(30.0, gt=0)
+    """Until a client has sent its whole request."""
+    write_s: float = Field(60.0, gt=0)
+    """How long a client may leave a piece of a stream unread."""
+
+
+class GatewayConfig(Section):
+    """The gateway of ``tutelage serve``."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(8080, ge=0, le=65535)
+    """0: any free port."""
+    admin_port: int | None = Field(None, ge=0, le=65535)
+    """Port of the admin API on the same address; absent: there is none."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes."""
+    pepper_env: str = "TUTELAGE_PEPPER"
+    """Environment variable with the secret under which keys are stored."""
+    key_cache_s: float = Field(30.0, ge=0)
+    """How long a key that was looked up is remembered; a revoked one works so long."""
+    ping_s: float = Field(10.0, gt=0)
+    """Silence after which a stream gets a ping."""
+    student_deadline_s: float = Field(30.0, gt=0)
+    """How long the student may take before the teacher gets the step."""
+    shutdown_s: float = Field(30.0, ge=0)
+    """How long requests in flight may take to finish when the gateway stops."""
+    trace: bool = True
+    """Whether requests are traced; without traces nothing is learnt from them."""
+    capture_content: bool = False
+    """Whether spans carry prompts and answers."""
+    otlp_endpoint: str | None = None
+    """Where spans are sent, for example ``http://127.0.0.1:4318`` (extra ``otel``)."""
+    log_requests: bool = True
+    """Whether each request is one line in the log."""
+    raw_model: bool = False
+    """Whether answers name the model that served instead of the one asked for."""
+    limits: LimitConfig = LimitConfig()
+
+
 class Config(Section):
     """Everything a runtime is built from."""
 
-    teacher: ModelConfig = ModelConfig()
+    teacher: UpstreamConfig = UpstreamConfig()
     student: StudentConfig = StudentConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     prompt: PromptConfig = PromptConfig()
     cascade: CascadeConfig = CascadeConfig()
     store: StoreConfig = StoreConfig()
+    upstreams: dict[str, UpstreamConfig] = {}
+    """More endpoints of teachers, by name; ``teacher`` is the one above."""
+    aliases: dict[str, AliasConfig] = {"*": AliasConfig()}
+    """Models that clients may ask for, by name; ``*`` is any other name."""
+    gateway: GatewayConfig = GatewayConfig()
     tenant: str = Field("default", min_length=1, max_length=128)
     """Whose traces and demonstrations, where a call names nobody."""
 

@@ -4,6 +4,11 @@ TutelageError
 ├── ConfigError              a configuration value is missing, unknown or out of range
 ├── MissingExtra             an optional dependency is not installed; names the install command
 ├── BadRequest               the caller's chat request cannot be served as it is
+├── Unauthenticated          no key, or none that opens this gateway
+├── Forbidden                the key does not allow this
+├── KeysUnavailable          keys cannot be looked up now, and this one is not remembered
+├── OverLimit                a rate limit of the key is reached
+├── OverBudget               the budget of the key does not cover the request
 ├── ModelError               a student or teacher endpoint failed
 │   ├── ModelTimeout         connect, first-byte, idle or total deadline passed
 │   ├── RateLimited          429, with ``retry_after_s`` where the endpoint gave one
@@ -47,7 +52,47 @@ class MissingExtra(TutelageError):
 
 
 class BadRequest(TutelageError):
-    """The caller's chat request cannot be served as it is."""
+    """The caller's chat request cannot be served as it is.
+
+    Args:
+        message: One line for a person.
+        param: The field that is wrong, as in ``messages.0.role``.
+        code: A word for programs.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class Unauthenticated(TutelageError):
+    """No key, or none that opens this gateway."""
+
+
+class Forbidden(TutelageError):
+    """The key does not allow this."""
+
+
+class KeysUnavailable(TutelageError):
+    """Keys cannot be looked up now, and this one is not remembered."""
+
+
+class OverLimit(TutelageError):
+    """A rate limit of the key is reached.
+
+    Args:
+        message: One line for a person.
+        retry_after_s: Seconds until the limit allows a request again.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class OverBudget(TutelageError):
+    """The budget of the key does not cover the request."""
 
 
 class ModelError(TutelageError):

@@ -1,0 +1,1 @@
+"""The gateway: an ASGI application that serves the runtime behind public wires."""
