@@ -17,7 +17,7 @@ from tutelage.retrieval.minilm import MiniLmEmbedder, find_minilm
 from tutelage.runtime.config import (
     CascadeConfig,
     Config,
-    ModelConfig,
+    UpstreamConfig,
     PromptConfig,
     RetrievalConfig,
     StoreConfig,
@@ -124,7 +124,7 @@ def _close(embedder: Embedder) -> None:
 def _config(store: StoreConfig, layout: Layout = "per-step", delta_k: int = 0) -> Config:
     return Config(
         # A student on this machine and an oracle have no price; no figure depends on these.
-        teacher=ModelConfig(priced_as="claude-sonnet-4-5"),
+        teacher=UpstreamConfig(priced_as="claude-sonnet-4-5"),
         student=StudentConfig(priced_as="gpt-4.1-mini"),
         cascade=CascadeConfig(grammar="household"),
         prompt=PromptConfig(layout=layout),

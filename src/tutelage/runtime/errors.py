@@ -14,7 +14,8 @@ TutelageError
 │   ├── RateLimited          429, with ``retry_after_s`` where the endpoint gave one
 │   ├── Refused              4xx: the endpoint rejected the request
 │   ├── ContextTooLong       the prompt does not fit the model
-│   └── BadResponse          5xx, malformed JSON or SSE, empty choices
+│   ├── BadResponse          5xx, malformed JSON or SSE, empty choices
+│   └── Unreachable          failed so often that it is left alone for a while
 ├── RetrievalError           demonstrations could not be searched
 │   ├── EmbedderMismatch     the bank was built with another embedder
 │   └── IndexDamaged         the index cache fails its checksum
@@ -27,6 +28,9 @@ TutelageError
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 
 class TutelageError(Exception):
@@ -102,7 +106,14 @@ class ModelError(TutelageError):
         message: One line for a person.
         status: HTTP status of the endpoint, if it answered.
         body: The endpoint's own error object, if it sent one, for the client to see unchanged.
+
+    Attributes:
+        raw: The body of the answer as it was sent, our own key masked; ``None``: there was none.
+        headers: The headers of that answer, looked up case-insensitively.
     """
+
+    raw: bytes | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, message: str, *, status: int | None = None, body: dict[str, object] | None = None
@@ -145,6 +156,20 @@ class ContextTooLong(Refused):
 
 class BadResponse(ModelError):
     """The endpoint answered 5xx, malformed JSON or SSE, or no choices."""
+
+
+class Unreachable(ModelError):
+    """The endpoint failed so often in a row that it is not asked for a while.
+
+    Args:
+        retry_after_s: Seconds until it is asked again.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = 503, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, status=status)
+        self.retry_after_s = retry_after_s
 
 
 class RetrievalError(TutelageError):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from tutelage.runtime.chunks import Accumulator, chunks
+from tutelage.runtime.deliberation import Deliberation, Deliberator, line, new_deliberation
 from tutelage.runtime.episode import Episode
-from tutelage.runtime.errors import ModelError, RetrievalError, StoreError, TutelageError
+from tutelage.runtime.errors import ModelError, TutelageError
 from tutelage.runtime.ledger import Ledger
-from tutelage.runtime.prompt import CountTokens, PromptSettings, render
+from tutelage.runtime.prompt import CountTokens, PromptSettings
 from tutelage.runtime.protocols import (
     AgreementRule,
     DeferralPolicy,
@@ -23,50 +23,30 @@ from tutelage.runtime.protocols import (
     Retriever,
     TraceStore,
 )
-from tutelage.runtime.steps import action_text, conversation_id, read_step
+from tutelage.runtime.steps import conversation_id
+from tutelage.runtime.tracing import Tracer
 from tutelage.runtime.types import (
-    Agreement,
     Answer,
     ChatRequest,
     Completion,
     Decision,
+    Mode,
     Reason,
-    Retrieved,
-    Sample,
-    SamplePlan,
     Served,
-    Step,
     Trace,
     Usage,
 )
 
-logger = logging.getLogger(__name__)
-
 # Episodes of clients that name none are remembered up to this many, the least recent forgotten.
 REMEMBERED_EPISODES = 10_000
-ROLES: tuple[Served, ...] = ("student", "teacher")
-
-
-@dataclass(slots=True)
-class _Deliberation:
-    """What is known of a request before the teacher is asked."""
-
-    step: Step
-    decision: Decision
-    student: Completion | None = None
-    agreement: Agreement | None = None
-    samples: tuple[Sample, ...] = ()
-    demonstrations: tuple[Retrieved, ...] = ()
-    prompt: ChatRequest | None = None
-    latency_s: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
 
 
 class Runtime:
     """Serves agent steps by the student where it may, by the teacher where it must.
 
     A failing retrieval, student or policy becomes a decision for the teacher with a reason; a
-    failing teacher is raised; a failing trace is counted and never fails a request.
+    failing teacher is raised; a failing trace is counted and never fails a request. A request that
+    its caller cancels is traced all the same.
 
     Args:
         teacher: The model whose success is kept.
@@ -79,6 +59,7 @@ class Runtime:
         ledger: Prices the tokens of both roles.
         prompt: Layout of the student's prompt.
         count_tokens: Tokens of a text, as the student counts them.
+        student_deadline_s: How long the student may take before the teacher gets the step.
         clock: Unix time in seconds.
         timer: A monotonic clock in seconds.
         tenant: Whose requests these are where an episode does not say it.
@@ -98,30 +79,43 @@ class Runtime:
         pinned_retriever: Retriever | None = None,
         prompt: PromptSettings | None = None,
         count_tokens: CountTokens,
+        student_deadline_s: float | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
         tenant: str = "default",
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._teacher = teacher
-        self._student = student
-        self._retriever = retriever
-        self._pinned_retriever = pinned_retriever
-        self._agreement = agreement
-        self._policy = policy
+        self._deliberator = Deliberator(
+            student=student,
+            retriever=retriever,
+            pinned_retriever=pinned_retriever,
+            agreement=agreement,
+            policy=policy,
+            prompt=prompt or PromptSettings(),
+            count_tokens=count_tokens,
+            student_deadline_s=student_deadline_s,
+            timer=timer,
+        )
+        self._tracer = Tracer(traces, ledger, count_tokens, clock, timer)
         self._traces = traces
-        self._ledger = ledger
-        self._prompt = prompt or PromptSettings()
         self._count_tokens = count_tokens
         self._clock = clock
         self._timer = timer
         self._tenant = tenant
         self._close = close
         self._episodes: OrderedDict[str, Episode] = OrderedDict()
-        self.lost_traces = 0
+        self._pending: set[asyncio.Task[None]] = set()
+
+    @property
+    def lost_traces(self) -> int:
+        """Traces that could not be kept."""
+        return self._tracer.lost
 
     async def aclose(self) -> None:
-        """Closes the parts, if the runtime was made with a way to."""
+        """Waits for traces that are being written, then closes the parts, if there is a way to."""
+        while self._pending:
+            await asyncio.wait(self._pending)
         if self._close is not None:
             await self._close()
 
@@ -148,6 +142,7 @@ class Runtime:
         *,
         episode: Episode | None = None,
         force: Served | None = None,
+        mode: Mode = "cascade",
     ) -> Answer:
         """Serves one step.
 
@@ -155,29 +150,27 @@ class Runtime:
             request: The chat request; its ``model`` is the alias that the answer echoes.
             episode: The episode it belongs to; else it is recognised by its opening messages.
             force: Serve by this role, whatever the policy says.
+            mode: How student and teacher share the work.
 
         Raises:
             ModelError: The teacher was needed and failed.
             PriceUnknown: A role has no price; found before any token is spent.
         """
-        started = self._timer()
-        self._check_prices(request)
-        episode = episode or self._implicit_episode(request)
-        thought = await self._deliberate(request, episode, force)
-        if thought.decision.served == "student":
-            completion = self._student_answer(request, thought)
-            return await self._finish(request, episode, thought, completion, None, started)
-        asked = self._timer()
+        thought = await self.deliberate(request, episode=episode, force=force, mode=mode)
+        if thought.decision.served == "student" and await self.ask_student(thought):
+            completion = thought.student_answer(self._count_tokens)
+            return await self._answered(thought, completion, None)
+        self.start_shadow(thought)
+        asked_s = self._timer()
         try:
             taught = await self._teacher.complete(request, request.n or 1)
-        except ModelError as error:
-            thought.error = _line(error)
-            await self._record(request, episode, thought, None, None, started)
+        except (ModelError, asyncio.CancelledError) as error:
+            thought.latency_s["teacher"] = self._timer() - asked_s
+            await self._give_up(thought, error)
             raise
-        finally:
-            thought.latency_s["teacher"] = self._timer() - asked
+        thought.latency_s["teacher"] = self._timer() - asked_s
         completion = taught.model_copy(update={"model": request.model})
-        return await self._finish(request, episode, thought, completion, taught.usage, started)
+        return await self._answered(thought, completion, taught.usage)
 
     async def stream(
         self,
@@ -185,6 +178,7 @@ class Runtime:
         *,
         episode: Episode | None = None,
         force: Served | None = None,
+        mode: Mode = "cascade",
     ) -> AsyncGenerator[dict[str, Any]]:
         """Serves one step as OpenAI chunks: the teacher live, an agreed student answer in pieces.
 
@@ -192,33 +186,145 @@ class Runtime:
             ModelError: The teacher was needed and failed.
             PriceUnknown: A role has no price; found before any token is spent.
         """
-        started = self._timer()
-        self._check_prices(request)
-        episode = episode or self._implicit_episode(request)
-        thought = await self._deliberate(request, episode, force)
-        if thought.decision.served == "student":
-            completion = self._student_answer(request, thought)
-            await self._finish(request, episode, thought, completion, None, started)
-            for chunk in chunks(completion, usage=_wants_usage(request)):
+        thought = await self.deliberate(request, episode=episode, force=force, mode=mode)
+        async with aclosing(self.answer(thought)) as answer:
+            async for chunk in answer:
                 yield chunk
-            return
-        asked = self._timer()
-        accumulator = Accumulator()
+
+    async def deliberate(
+        self,
+        request: ChatRequest,
+        *,
+        episode: Episode | None = None,
+        force: Served | None = None,
+        mode: Mode = "cascade",
+        unsupported: str | None = None,
+        key_id: str | None = None,
+        no_train: bool = False,
+    ) -> Deliberation:
+        """Decides who serves a step; the teacher is not asked yet.
+
+        Args:
+            request: As for ``complete``.
+            episode: As for ``complete``.
+            force: As for ``complete``.
+            mode: As for ``complete``; in ``shadow`` the student is asked beside the teacher.
+            unsupported: A parameter of the client's call that agreed samples cannot honour.
+            key_id: The key that the request came with.
+            no_train: Whether nothing may be learnt from it.
+
+        Raises:
+            PriceUnknown: A role has no price; found before any token is spent.
+        """
+        started_s = self._timer()
+        self._tracer.check_prices(request.model)
+        episode = episode or self._implicit_episode(request)
+        thought = new_deliberation(request, episode, uuid.uuid4().hex, started_s, mode)
+        thought.unsupported, thought.key_id, thought.no_train = unsupported, key_id, no_train
+        if mode == "shadow":
+            thought.decision = Decision(served="teacher", reason=Reason.SHADOW)
+            return thought
         try:
-            async with aclosing(self._teacher.stream(request)) as live:
+            await self._deliberator.deliberate(thought, force)
+        except asyncio.CancelledError as error:
+            await self._give_up(thought, error)
+            raise
+        return thought
+
+    async def answer(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
+        """Streams the answer to a request that was deliberated, and writes its trace.
+
+        Raises:
+            ModelError: The teacher was needed and failed.
+        """
+        if thought.decision.served == "student":
+            if thought.student is not None:
+                completion = thought.student_answer(self._count_tokens)
+                await self._answered(thought, completion, None)
+                for chunk in chunks(completion, usage=_wants_usage(thought.request)):
+                    yield chunk
+                return
+            started = False
+            async with aclosing(self._student_live(thought)) as live:
                 async for chunk in live:
-                    accumulator.add(chunk)
-                    yield {**chunk, "model": request.model}
-        except ModelError as error:
-            thought.error = _line(error)
+                    started = True
+                    yield chunk
+            if started:
+                return
+        async with aclosing(self._teacher_live(thought)) as live:
+            async for chunk in live:
+                yield chunk
+
+    async def ask_student(self, thought: Deliberation) -> bool:
+        """Draws the answer of a routed student that was not asked yet; else the teacher's turn."""
+        student = self._deliberator.student
+        if thought.student is not None:
+            return True
+        assert student is not None
+        assert thought.prompt is not None
+        asked_s = self._timer()
+        thought.student_asked = True
+        try:
+            thought.student = await student.complete(
+                thought.prompt.model_copy(update={"stream": None}), 1
+            )
+        except TutelageError as error:
+            thought.defer(Reason.STUDENT_FAILED, error)
+            return False
+        except asyncio.CancelledError as error:
+            await self._give_up(thought, error)
             raise
         finally:
-            thought.latency_s["teacher"] = self._timer() - asked
-            partial = None
-            if accumulator.started:
-                partial = accumulator.completion(request, self._count_tokens)
-            usage = partial.usage if partial else None
-            await self._record(request, episode, thought, partial, usage, started)
+            thought.latency_s["student"] = self._timer() - asked_s
+        self._deliberator.count_votes(thought)
+        return True
+
+    def start_shadow(self, thought: Deliberation) -> None:
+        """In mode ``shadow``, lets the student work beside the teacher."""
+        if thought.mode != "shadow" or self._deliberator.student is None:
+            return
+        aside = new_deliberation(
+            thought.request, thought.episode, thought.id, thought.started_s, "cascade"
+        )
+        aside.unsupported = thought.unsupported
+        thought.aside = aside
+        thought.aside_task = self.supervise(self._deliberator.deliberate(aside, None))
+
+    def conclude(
+        self,
+        thought: Deliberation,
+        completion: Completion | None,
+        teacher_usage: Usage | None,
+        *,
+        error: BaseException | None = None,
+    ) -> tuple[Trace, asyncio.Task[None]]:
+        """Makes the trace of an answer, and starts to write it; the task ends when it is kept.
+
+        Args:
+            thought: The deliberation.
+            completion: The answer as far as it came; ``None``: none came.
+            teacher_usage: Tokens of the teacher; ``None``: it was not asked, or its call failed.
+            error: Why the answer broke off. The prompt of a teacher's call that was given up is
+                counted here: its endpoint may bill it.
+        """
+        if error is not None:
+            thought.error = _cause(error)
+            was_asked = "teacher" in thought.latency_s
+            if teacher_usage is None and was_asked and not isinstance(error, Exception):
+                counted = sum(self._count_tokens(m.text) for m in thought.request.messages)
+                teacher_usage = Usage(input_tokens=counted)
+        thought.episode.served[thought.step.index] = thought.decision.served
+        trace = self._tracer.trace(thought, completion, teacher_usage)
+        if thought.aside_task is None:
+            return trace, self.supervise(self._tracer.store(trace))
+        return trace, self.supervise(self._store_after_shadow(thought, completion, teacher_usage))
+
+    def supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs work that no cancelled request may cut short; ``aclose`` waits for it."""
+        task = asyncio.create_task(work)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+        return task
 
     async def record_episode(
         self, episode: Episode, *, success: bool | None = None, reward: float | None = None
@@ -231,190 +337,81 @@ class Runtime:
         record = episode.record(created_at_s=self._clock(), success=success, reward=reward)
         await self._traces.record_episode(record)
 
-    def _check_prices(self, request: ChatRequest) -> None:
-        for role in ROLES:
-            self._ledger.price(role, request.model)
-
-    async def _deliberate(
-        self, request: ChatRequest, episode: Episode, force: Served | None
-    ) -> _Deliberation:
-        """All that happens before the teacher is asked; never raises for a failing student."""
-        step = read_step(
-            request,
-            tenant=episode.tenant,
-            episode_id=episode.id,
-            goal=episode.goal,
-            served=episode.served,
-            task_id=episode.task_id,
-        )
-        thought = _Deliberation(step, Decision(served="teacher", reason=Reason.ALWAYS))
-        student = self._student
-        if force == "teacher" or student is None:
-            reason = Reason.FORCED if force else Reason.ALWAYS
-            return _decided(thought, "teacher", reason)
-        if _unsupported(request):
-            return _decided(thought, "teacher", Reason.UNSUPPORTED)
-        try:
-            plan = self._policy.plan(step)
-        except (TutelageError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            return _decided(thought, "teacher", Reason.POLICY_FAILED, error)
-        if isinstance(plan, Decision) and force != "student":
-            thought.decision = plan
-            if plan.served == "teacher":
-                return thought
-        plan = plan if isinstance(plan, SamplePlan) else SamplePlan(1, 0.0)
-        try:
-            await self._prepare(request, episode, thought)
-        except RetrievalError as error:
-            return _decided(thought, "teacher", Reason.RETRIEVAL_FAILED, error)
-        except TutelageError as error:
-            return _decided(thought, "teacher", Reason.STUDENT_FAILED, error)
-        try:
-            await self._sample(student, plan, thought)
-        except TutelageError as error:
-            return _decided(thought, "teacher", Reason.STUDENT_FAILED, error)
-        assert thought.agreement is not None
-        if force == "student":
-            return _decided(thought, "student", Reason.FORCED)
-        try:
-            thought.decision = self._policy.decide(step, thought.agreement, thought.demonstrations)
-        except (TutelageError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-            return _decided(thought, "teacher", Reason.POLICY_FAILED, error)
-        return thought
-
-    async def _prepare(
-        self, request: ChatRequest, episode: Episode, thought: _Deliberation
-    ) -> None:
-        """Finds the demonstrations and renders the student's prompt."""
-        started = self._timer()
-        retrieved = await self._retriever.search(thought.step) if self._retriever else ()
-        if episode.pinned is None:
-            find = self._pinned_retriever if self._prompt.layout == "pinned" else None
-            episode.pinned = tuple(await find.search(thought.step)) if find else ()
-        thought.latency_s["retrieve"] = self._timer() - started
-        started = self._timer()
-        rendered = render(
-            request,
-            thought.step,
-            retrieved,
-            self._prompt,
-            self._count_tokens,
-            pinned=episode.pinned,
-        )
-        thought.prompt, thought.demonstrations = rendered.request, rendered.demonstrations
-        thought.latency_s["render"] = self._timer() - started
-
-    async def _sample(self, student: Model, plan: SamplePlan, thought: _Deliberation) -> None:
-        """Draws the student's samples and counts their votes."""
+    async def _student_live(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
+        """The routed student's own stream; yields nothing if it fails before its first chunk."""
+        student = self._deliberator.student
+        assert student is not None
         assert thought.prompt is not None
-        started = self._timer()
-        prompt = thought.prompt
-        if plan.temperature is not None:
-            prompt = prompt.model_copy(update={"temperature": plan.temperature})
-        thought.student = await student.complete(
-            prompt.model_copy(update={"stream": None}), plan.samples
-        )
-        thought.latency_s["student"] = self._timer() - started
-        started = self._timer()
-        thought.agreement = self._agreement.measure(thought.student.choices)
-        thought.samples = tuple(
-            Sample(text=action_text(choice.message), action=self._agreement.action(choice))
-            for choice in thought.student.choices
-        )
-        thought.latency_s["agree"] = self._timer() - started
+        accumulator, asked_s = Accumulator(), self._timer()
+        failure: BaseException | None = None
+        thought.student_asked = True
+        try:
+            async with aclosing(student.stream(thought.prompt)) as live:
+                async for chunk in live:
+                    accumulator.add(chunk)
+                    yield {**chunk, "model": thought.request.model}
+        except TutelageError as error:
+            if not accumulator.started:
+                thought.defer(Reason.STUDENT_FAILED, error)
+                return
+            failure = error
+            raise
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            failure = error
+            raise
+        finally:
+            thought.latency_s["student"] = self._timer() - asked_s
+            if accumulator.started or failure is not None:
+                if accumulator.started:
+                    thought.student = accumulator.completion(thought.prompt, self._count_tokens)
+                    self._deliberator.count_votes(thought)
+                _, written = self.conclude(thought, thought.student, None, error=failure)
+                if not isinstance(failure, asyncio.CancelledError):
+                    await asyncio.shield(written)
 
-    def _student_answer(self, request: ChatRequest, thought: _Deliberation) -> Completion:
-        """The agreed sample as the answer: the client's alias, and the usage of its own prompt."""
-        assert thought.student is not None
-        assert thought.agreement is not None
-        # A policy that never asks the teacher serves a sample even if it names no action.
-        choice = thought.student.choices[thought.agreement.chosen or 0]
-        usage = Usage(
-            input_tokens=sum(self._count_tokens(m.text) for m in request.messages),
-            output_tokens=self._count_tokens(action_text(choice.message)),
-        )
-        return thought.student.model_copy(
-            update={
-                "model": request.model,
-                "choices": [choice.model_copy(update={"index": 0})],
-                "usage": usage,
-            }
-        )
+    async def _teacher_live(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
+        self.start_shadow(thought)
+        accumulator, asked_s = Accumulator(), self._timer()
+        failure: BaseException | None = None
+        try:
+            async with aclosing(self._teacher.stream(thought.request)) as live:
+                async for chunk in live:
+                    accumulator.add(chunk)
+                    yield {**chunk, "model": thought.request.model}
+        except (ModelError, asyncio.CancelledError, GeneratorExit) as error:
+            failure = error
+            raise
+        finally:
+            thought.latency_s["teacher"] = self._timer() - asked_s
+            partial = None
+            if accumulator.started:
+                partial = accumulator.completion(thought.request, self._count_tokens)
+            usage = partial.usage if partial else None
+            _, written = self.conclude(thought, partial, usage, error=failure)
+            if not isinstance(failure, asyncio.CancelledError):
+                await asyncio.shield(written)
 
-    async def _finish(
-        self,
-        request: ChatRequest,
-        episode: Episode,
-        thought: _Deliberation,
-        completion: Completion,
-        teacher_usage: Usage | None,
-        started: float,
+    async def _store_after_shadow(
+        self, thought: Deliberation, completion: Completion | None, teacher_usage: Usage | None
+    ) -> None:
+        assert thought.aside_task is not None
+        if thought.error is not None:
+            thought.aside_task.cancel()
+        await asyncio.wait([thought.aside_task])
+        await self._tracer.store(self._tracer.trace(thought, completion, teacher_usage))
+
+    async def _answered(
+        self, thought: Deliberation, completion: Completion, teacher_usage: Usage | None
     ) -> Answer:
-        """Records an answer and returns it."""
-        trace = await self._record(request, episode, thought, completion, teacher_usage, started)
+        trace, written = self.conclude(thought, completion, teacher_usage)
+        if thought.aside_task is None:
+            await asyncio.shield(written)
         return Answer(completion, thought.decision, trace.id, trace)
 
-    async def _record(
-        self,
-        request: ChatRequest,
-        episode: Episode,
-        thought: _Deliberation,
-        completion: Completion | None,
-        teacher_usage: Usage | None,
-        started: float,
-    ) -> Trace:
-        """Writes the trace and remembers who served; without a completion the teacher failed."""
-        step, decision = thought.step, thought.decision
-        prices = {role: self._ledger.price(role, request.model) for role in ROLES}
-        episode.served[step.index] = decision.served
-        usage: dict[Served, Usage] = {}
-        if thought.student is not None:
-            usage["student"] = thought.student.usage
-        if teacher_usage is not None:
-            usage["teacher"] = teacher_usage
-        thought.latency_s["total"] = self._timer() - started
-        shown = thought.prompt or request
-        trace = Trace(
-            id=uuid.uuid4().hex,
-            tenant=episode.tenant,
-            episode_id=episode.id,
-            step_index=step.index,
-            created_at_s=self._clock(),
-            model=request.model,
-            goal=step.goal,
-            observation=step.observation,
-            answer=action_text(completion.choices[0].message) if completion else "",
-            decision=decision,
-            samples=thought.samples,
-            agreement=thought.agreement.share if thought.agreement else None,
-            demonstrations=tuple(one.demonstration.id for one in thought.demonstrations),
-            prompt=tuple(m.model_dump(exclude_unset=True) for m in shown.messages),
-            usage=usage,
-            cost_usd={role: prices[role].cost_usd(used) for role, used in usage.items()},
-            uncached_cost_usd={
-                role: prices[role].uncached_cost_usd(used) for role, used in usage.items()
-            },
-            baseline_cost_usd=prices["teacher"].uncached_cost_usd(teacher_usage or completion.usage)
-            if completion
-            else None,
-            latency_s=thought.latency_s,
-            error=thought.error,
-        )
-        try:
-            await self._traces.append(trace)
-        except StoreError as error:
-            self.lost_traces += 1
-            logger.error("trace %s is lost: %s", trace.id, error)
-        logger.info(
-            "served=%s reason=%s samples=%d demos=%d cost_usd=%.6f latency_s=%.3f",
-            decision.served,
-            decision.reason.value,
-            len(thought.samples),
-            len(thought.demonstrations),
-            sum(trace.cost_usd.values()),
-            thought.latency_s["total"],
-        )
-        return trace
+    async def _give_up(self, thought: Deliberation, error: BaseException) -> None:
+        _, written = self.conclude(thought, None, None, error=error)
+        if isinstance(error, ModelError):
+            await asyncio.shield(written)
 
     def _implicit_episode(self, request: ChatRequest) -> Episode:
         key = conversation_id(request, tenant=self._tenant)
@@ -427,30 +424,10 @@ class Runtime:
         return episode
 
 
-def _decided(
-    thought: _Deliberation, served: Served, reason: Reason, error: Exception | None = None
-) -> _Deliberation:
-    thought.decision = Decision(served=served, reason=reason)
-    if error is not None:
-        thought.error = _line(error)
-        logger.warning("the teacher takes the step (%s): %s", reason.value, thought.error)
-    return thought
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _unsupported(request: ChatRequest) -> bool:
-    """Whether agreed samples cannot give what the request asks for."""
-    extra = request.model_extra or {}
-    last = request.messages[-1].role if request.messages else "assistant"
-    return (
-        (request.n or 1) > 1
-        or bool(extra.get("logprobs"))
-        or "audio" in (extra.get("modalities") or ())
-        or last == "assistant"
-    )
+def _cause(error: BaseException) -> str:
+    if isinstance(error, Exception):
+        return line(error)
+    return "cancelled: the caller left before the answer was complete"
 
 
 def _wants_usage(request: ChatRequest) -> bool:

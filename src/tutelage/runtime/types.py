@@ -10,6 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Served = Literal["student", "teacher"]
+Mode = Literal["passthrough", "route", "cascade", "shadow"]
+"""How student and teacher share the work: the teacher alone; decided before anything is sampled;
+the student where its samples agree; the teacher with the student working aside."""
 
 
 class Message(BaseModel):
@@ -228,6 +231,12 @@ class Reason(StrEnum):
     UNUSABLE = "unusable"
     FORCED = "forced"
     UNSUPPORTED = "unsupported"
+    UNDECIDED = "undecided"
+    PASSTHROUGH = "passthrough"
+    SHADOW = "shadow"
+    TEACHER_ONLY_TOOL = "teacher_only_tool"
+    UNKNOWN_TOOL = "unknown_tool"
+    STUDENT_LATE = "student_late"
     RETRIEVAL_FAILED = "retrieval_failed"
     STUDENT_FAILED = "student_failed"
     POLICY_FAILED = "policy_failed"
@@ -329,11 +338,18 @@ class Trace(BaseModel):
     """Unix time."""
     model: str
     """The alias that the client asked for."""
+    mode: Mode = "cascade"
+    key_id: str | None = None
+    """The key that the request came with."""
+    no_train: bool = False
+    """Whether the client forbade to learn from it."""
     goal: str
     observation: str
     answer: str
     """Text of the answer returned (tool calls as JSON)."""
     decision: Decision
+    shadow: Decision | None = None
+    """What would have been decided, where the student only worked aside."""
     samples: tuple[Sample, ...] = ()
     agreement: float | None = None
     """Share of the modal action among the samples."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tutelage.runtime.types import Trace
+from tutelage.runtime.types import Mode, Trace
 
-Mode = Literal["passthrough", "route", "cascade", "shadow"]
 End = Literal["ok", "client_error", "upstream_error", "cancelled", "refused", "internal_error"]
 
 

@@ -1,0 +1,1 @@
+"""The gateway beside other gateways and a bare reference, in one run."""

@@ -1,0 +1,288 @@
+"""From a request to a decision: step, demonstrations, student samples, agreement, policy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tutelage.runtime.errors import RetrievalError, TutelageError
+from tutelage.runtime.prompt import CountTokens, PromptSettings, render
+from tutelage.runtime.protocols import AgreementRule, DeferralPolicy, Model, Retriever
+from tutelage.runtime.steps import action_text, read_step
+from tutelage.runtime.types import (
+    Agreement,
+    ChatRequest,
+    Completion,
+    Decision,
+    Mode,
+    Reason,
+    Retrieved,
+    Sample,
+    SamplePlan,
+    Served,
+    Step,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from tutelage.runtime.episode import Episode
+
+logger = logging.getLogger(__name__)
+
+_POLICY_FAULTS = (TutelageError, ArithmeticError, LookupError, TypeError, ValueError)
+
+
+@dataclass(slots=True)
+class Deliberation:
+    """What is known of a request before it is answered."""
+
+    id: str
+    """Of the decision and of its trace."""
+    request: ChatRequest
+    episode: Episode
+    step: Step
+    started_s: float
+    """By the runtime's timer."""
+    mode: Mode
+    decision: Decision
+    key_id: str | None = None
+    no_train: bool = False
+    unsupported: str | None = None
+    """A parameter that agreed samples cannot honour."""
+    aside: Deliberation | None = None
+    """What the student and the policy would have made of it, mode ``shadow`` only."""
+    aside_task: asyncio.Task[None] | None = None
+    student: Completion | None = None
+    student_asked: bool = False
+    agreement: Agreement | None = None
+    samples: tuple[Sample, ...] = ()
+    demonstrations: tuple[Retrieved, ...] = ()
+    prompt: ChatRequest | None = None
+    latency_s: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    def student_usage(self, count_tokens: CountTokens) -> Usage | None:
+        """Tokens of the student; of a call that was given up, those of its prompt, counted here."""
+        if self.student is not None:
+            return self.student.usage
+        if self.student_asked and self.prompt is not None:
+            return Usage(input_tokens=sum(count_tokens(m.text) for m in self.prompt.messages))
+        return None
+
+    def student_answer(self, count_tokens: CountTokens) -> Completion:
+        """The agreed sample as the answer: the client's alias, and the usage of its own prompt."""
+        assert self.student is not None
+        # A policy that never asks the teacher serves a sample even if it names no action.
+        chosen = self.agreement.chosen if self.agreement else None
+        choice = self.student.choices[chosen or 0]
+        usage = Usage(
+            input_tokens=sum(count_tokens(m.text) for m in self.request.messages),
+            output_tokens=count_tokens(action_text(choice.message)),
+        )
+        return self.student.model_copy(
+            update={
+                "model": self.request.model,
+                "choices": [choice.model_copy(update={"index": 0})],
+                "usage": usage,
+                "usage_details": {},
+            }
+        )
+
+    def defer(self, reason: Reason, error: Exception | None = None) -> None:
+        """Gives the step to the teacher."""
+        self.decision = Decision(served="teacher", reason=reason)
+        if error is not None:
+            self.error = line(error)
+            logger.warning("the teacher takes the step (%s): %s", reason.value, self.error)
+
+
+class Deliberator:
+    """Decides who serves a step; a failing retrieval, student or policy means the teacher.
+
+    Args:
+        student: The cheap model; without one the teacher serves everything.
+        retriever: Finds demonstrations for a step; without one the student acts unaided.
+        pinned_retriever: Finds the demonstrations of a whole episode at its first step.
+        agreement: Compares the student's samples.
+        policy: Decides who serves.
+        prompt: Layout of the student's prompt.
+        count_tokens: Tokens of a text, as the student counts them.
+        student_deadline_s: How long retrieval and samples may take before the teacher gets the
+            step; ``None``: as long as it takes.
+        timer: A monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: Model | None,
+        retriever: Retriever | None,
+        pinned_retriever: Retriever | None,
+        agreement: AgreementRule,
+        policy: DeferralPolicy,
+        prompt: PromptSettings,
+        count_tokens: CountTokens,
+        student_deadline_s: float | None,
+        timer: Callable[[], float],
+    ) -> None:
+        self.student = student
+        self._retriever = retriever
+        self._pinned_retriever = pinned_retriever
+        self._agreement = agreement
+        self._policy = policy
+        self._prompt = prompt
+        self._count_tokens = count_tokens
+        self._student_deadline_s = student_deadline_s
+        self._timer = timer
+
+    async def deliberate(self, thought: Deliberation, force: Served | None) -> None:
+        """Fills in the decision and what it rests on.
+
+        A student that the mode ``route`` chooses is not asked yet: its answer is streamed live.
+        """
+        student = self.student
+        if thought.mode == "passthrough":
+            return thought.defer(Reason.PASSTHROUGH)
+        if force == "teacher" or student is None:
+            return thought.defer(Reason.FORCED if force else Reason.ALWAYS)
+        thought.unsupported = thought.unsupported or unsupported(thought.request)
+        if thought.unsupported:
+            return thought.defer(Reason.UNSUPPORTED)
+        try:
+            plan = self._policy.plan(thought.step)
+        except _POLICY_FAULTS as error:
+            return thought.defer(Reason.POLICY_FAILED, error)
+        if isinstance(plan, Decision) and force != "student":
+            thought.decision = plan
+            if plan.served == "teacher":
+                return None
+        elif thought.mode == "route" and force != "student":
+            return thought.defer(Reason.UNDECIDED)
+        plan = plan if isinstance(plan, SamplePlan) else SamplePlan(1, 0.0)
+        try:
+            async with asyncio.timeout(self._student_deadline_s) as deadline:
+                if not await self._ask(student, plan, thought):
+                    return None
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            return thought.defer(Reason.STUDENT_LATE)
+        if force == "student":
+            thought.decision = Decision(served="student", reason=Reason.FORCED)
+        elif thought.mode != "route":
+            self._decide(thought)
+        return None
+
+    async def _ask(self, student: Model, plan: SamplePlan, thought: Deliberation) -> bool:
+        """Prepares the prompt and, unless it is only routed, draws the samples."""
+        try:
+            await self._prepare(thought)
+        except RetrievalError as error:
+            thought.defer(Reason.RETRIEVAL_FAILED, error)
+            return False
+        except TutelageError as error:
+            thought.defer(Reason.STUDENT_FAILED, error)
+            return False
+        if thought.mode == "route":
+            return True
+        try:
+            await self._sample(student, plan, thought)
+        except TutelageError as error:
+            thought.defer(Reason.STUDENT_FAILED, error)
+            return False
+        return True
+
+    def _decide(self, thought: Deliberation) -> None:
+        assert thought.agreement is not None
+        try:
+            thought.decision = self._policy.decide(
+                thought.step, thought.agreement, thought.demonstrations
+            )
+        except _POLICY_FAULTS as error:
+            thought.defer(Reason.POLICY_FAILED, error)
+
+    async def _prepare(self, thought: Deliberation) -> None:
+        """Finds the demonstrations and renders the student's prompt."""
+        started_s = self._timer()
+        episode = thought.episode
+        retrieved = await self._retriever.search(thought.step) if self._retriever else ()
+        if episode.pinned is None:
+            find = self._pinned_retriever if self._prompt.layout == "pinned" else None
+            episode.pinned = tuple(await find.search(thought.step)) if find else ()
+        thought.latency_s["retrieve"] = self._timer() - started_s
+        started_s = self._timer()
+        rendered = render(
+            thought.request,
+            thought.step,
+            retrieved,
+            self._prompt,
+            self._count_tokens,
+            pinned=episode.pinned,
+        )
+        thought.prompt, thought.demonstrations = rendered.request, rendered.demonstrations
+        thought.latency_s["render"] = self._timer() - started_s
+
+    async def _sample(self, student: Model, plan: SamplePlan, thought: Deliberation) -> None:
+        """Draws the student's samples and counts their votes."""
+        assert thought.prompt is not None
+        prompt = thought.prompt
+        if plan.temperature is not None:
+            prompt = prompt.model_copy(update={"temperature": plan.temperature})
+        started_s = self._timer()
+        thought.student_asked = True
+        try:
+            thought.student = await student.complete(
+                prompt.model_copy(update={"stream": None}), plan.samples
+            )
+        finally:
+            thought.latency_s["student"] = self._timer() - started_s
+        started_s = self._timer()
+        self.count_votes(thought)
+        thought.latency_s["agree"] = self._timer() - started_s
+
+    def count_votes(self, thought: Deliberation) -> None:
+        """Reads the actions of the student's samples."""
+        assert thought.student is not None
+        choices = thought.student.choices
+        thought.agreement = self._agreement.measure(choices)
+        thought.samples = tuple(
+            Sample(text=action_text(choice.message), action=self._agreement.action(choice))
+            for choice in choices
+        )
+
+
+def new_deliberation(
+    request: ChatRequest, episode: Episode, id: str, started_s: float, mode: Mode
+) -> Deliberation:
+    """A deliberation about which nothing is known but the step; so far the teacher serves it."""
+    step = read_step(
+        request,
+        tenant=episode.tenant,
+        episode_id=episode.id,
+        goal=episode.goal,
+        served=episode.served,
+        task_id=episode.task_id,
+    )
+    undecided = Decision(served="teacher", reason=Reason.ALWAYS)
+    return Deliberation(id, request, episode, step, started_s, mode, undecided)
+
+
+def unsupported(request: ChatRequest) -> str | None:
+    """The parameter for which agreed samples cannot give what the request asks for."""
+    extra = request.model_extra or {}
+    last = request.messages[-1].role if request.messages else "assistant"
+    if (request.n or 1) > 1:
+        return "n"
+    if extra.get("logprobs"):
+        return "logprobs"
+    if "audio" in (extra.get("modalities") or ()):
+        return "modalities"
+    return "messages" if last == "assistant" else None
+
+
+def line(error: Exception) -> str:
+    """An error as one line of a trace."""
+    return f"{type(error).__name__}: {error}"

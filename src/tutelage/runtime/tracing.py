@@ -1,0 +1,117 @@
+"""What is written down of a request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from tutelage.runtime.deliberation import Deliberation
+from tutelage.runtime.errors import StoreError
+from tutelage.runtime.ledger import Ledger
+from tutelage.runtime.prompt import CountTokens
+from tutelage.runtime.protocols import TraceStore
+from tutelage.runtime.steps import action_text
+from tutelage.runtime.types import Completion, Served, Trace, Usage
+
+logger = logging.getLogger(__name__)
+
+ROLES: tuple[Served, ...] = ("student", "teacher")
+
+
+class Tracer:
+    """Turns deliberations and answers into traces and keeps them.
+
+    Args:
+        traces: Where traces go.
+        ledger: Prices the tokens of both roles.
+        count_tokens: Tokens of a text, for calls that were given up.
+        clock: Unix time in seconds.
+        timer: The monotonic clock that deliberations were started by.
+    """
+
+    def __init__(
+        self,
+        traces: TraceStore,
+        ledger: Ledger,
+        count_tokens: CountTokens,
+        clock: Callable[[], float],
+        timer: Callable[[], float],
+    ) -> None:
+        self._traces = traces
+        self._ledger = ledger
+        self._count_tokens = count_tokens
+        self._clock = clock
+        self._timer = timer
+        self.lost = 0
+
+    def check_prices(self, model: str) -> None:
+        """Finds a missing price before any token is spent.
+
+        Raises:
+            PriceUnknown: A role has no price.
+        """
+        for role in ROLES:
+            self._ledger.price(role, model)
+
+    def trace(
+        self, thought: Deliberation, completion: Completion | None, teacher_usage: Usage | None
+    ) -> Trace:
+        """The trace of a request; without a completion the teacher failed or was given up."""
+        step, decision = thought.step, thought.decision
+        request, seen = thought.request, thought.aside or thought
+        prices = {role: self._ledger.price(role, request.model) for role in ROLES}
+        usage: dict[Served, Usage] = {}
+        student_usage = seen.student_usage(self._count_tokens)
+        if student_usage is not None:
+            usage["student"] = student_usage
+        if teacher_usage is not None:
+            usage["teacher"] = teacher_usage
+        thought.latency_s["total"] = self._timer() - thought.started_s
+        shown = seen.prompt or request
+        return Trace(
+            id=thought.id,
+            tenant=thought.episode.tenant,
+            episode_id=thought.episode.id,
+            step_index=step.index,
+            created_at_s=self._clock(),
+            model=request.model,
+            mode=thought.mode,
+            key_id=thought.key_id,
+            no_train=thought.no_train,
+            goal=step.goal,
+            observation=step.observation,
+            answer=action_text(completion.choices[0].message) if completion else "",
+            decision=decision,
+            shadow=thought.aside.decision if thought.aside else None,
+            samples=seen.samples,
+            agreement=seen.agreement.share if seen.agreement else None,
+            demonstrations=tuple(one.demonstration.id for one in seen.demonstrations),
+            prompt=tuple(m.model_dump(exclude_unset=True) for m in shown.messages),
+            usage=usage,
+            cost_usd={role: prices[role].cost_usd(used) for role, used in usage.items()},
+            uncached_cost_usd={
+                role: prices[role].uncached_cost_usd(used) for role, used in usage.items()
+            },
+            baseline_cost_usd=prices["teacher"].uncached_cost_usd(teacher_usage or completion.usage)
+            if completion
+            else None,
+            latency_s={**seen.latency_s, **thought.latency_s},
+            error=thought.error or seen.error,
+        )
+
+    async def store(self, trace: Trace) -> None:
+        """Keeps a trace; one that cannot be kept is counted and fails nothing."""
+        try:
+            await self._traces.append(trace)
+        except StoreError as error:
+            self.lost += 1
+            logger.error("trace %s is lost: %s", trace.id, error)
+        logger.info(
+            "served=%s reason=%s samples=%d demos=%d cost_usd=%.6f latency_s=%.3f",
+            trace.decision.served,
+            trace.decision.reason.value,
+            len(trace.samples),
+            len(trace.demonstrations),
+            sum(trace.cost_usd.values()),
+            trace.latency_s["total"],
+        )
