@@ -24,11 +24,13 @@ from tutelage.runtime.types import (
     SamplePlan,
     Served,
     Step,
+    Trace,
     Usage,
 )
 
 if TYPE_CHECKING:
     from tutelage.runtime.episode import Episode
+    from tutelage.runtime.pricing import Price
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ class Deliberation:
     aside: Deliberation | None = None
     """What the student and the policy would have made of it, mode ``shadow`` only."""
     aside_task: asyncio.Task[None] | None = None
+    trace: Trace | None = None
+    """Set when the answer is concluded."""
+    teacher_price: Price | None = None
+    """Of the endpoint that answered, where it is not the usual one."""
     student: Completion | None = None
     student_asked: bool = False
     agreement: Agreement | None = None

@@ -156,7 +156,8 @@ class Runtime:
             ModelError: The teacher was needed and failed.
             PriceUnknown: A role has no price; found before any token is spent.
         """
-        thought = await self.deliberate(request, episode=episode, force=force, mode=mode)
+        thought = self.begin(request, episode=episode, mode=mode)
+        await self.deliberate(thought, force)
         if thought.decision.served == "student" and await self.ask_student(thought):
             completion = thought.student_answer(self._count_tokens)
             return await self._answered(thought, completion, None)
@@ -186,29 +187,28 @@ class Runtime:
             ModelError: The teacher was needed and failed.
             PriceUnknown: A role has no price; found before any token is spent.
         """
-        thought = await self.deliberate(request, episode=episode, force=force, mode=mode)
+        thought = self.begin(request, episode=episode, mode=mode)
+        await self.deliberate(thought, force)
         async with aclosing(self.answer(thought)) as answer:
             async for chunk in answer:
                 yield chunk
 
-    async def deliberate(
+    def begin(
         self,
         request: ChatRequest,
         *,
         episode: Episode | None = None,
-        force: Served | None = None,
         mode: Mode = "cascade",
         unsupported: str | None = None,
         key_id: str | None = None,
         no_train: bool = False,
     ) -> Deliberation:
-        """Decides who serves a step; the teacher is not asked yet.
+        """Opens the deliberation on a request; nobody is asked yet.
 
         Args:
             request: As for ``complete``.
             episode: As for ``complete``.
-            force: As for ``complete``.
-            mode: As for ``complete``; in ``shadow`` the student is asked beside the teacher.
+            mode: As for ``complete``.
             unsupported: A parameter of the client's call that agreed samples cannot honour.
             key_id: The key that the request came with.
             no_train: Whether nothing may be learnt from it.
@@ -221,15 +221,21 @@ class Runtime:
         episode = episode or self._implicit_episode(request)
         thought = new_deliberation(request, episode, uuid.uuid4().hex, started_s, mode)
         thought.unsupported, thought.key_id, thought.no_train = unsupported, key_id, no_train
-        if mode == "shadow":
+        return thought
+
+    async def deliberate(self, thought: Deliberation, force: Served | None = None) -> None:
+        """Decides who serves; the teacher is not asked yet, in mode ``shadow`` nobody is.
+
+        Whoever is cancelled here has its trace written.
+        """
+        if thought.mode == "shadow":
             thought.decision = Decision(served="teacher", reason=Reason.SHADOW)
-            return thought
+            return
         try:
             await self._deliberator.deliberate(thought, force)
         except asyncio.CancelledError as error:
             await self._give_up(thought, error)
             raise
-        return thought
 
     async def answer(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
         """Streams the answer to a request that was deliberated, and writes its trace.
@@ -314,7 +320,7 @@ class Runtime:
                 counted = sum(self._count_tokens(m.text) for m in thought.request.messages)
                 teacher_usage = Usage(input_tokens=counted)
         thought.episode.served[thought.step.index] = thought.decision.served
-        trace = self._tracer.trace(thought, completion, teacher_usage)
+        trace = thought.trace = self._tracer.trace(thought, completion, teacher_usage)
         if thought.aside_task is None:
             return trace, self.supervise(self._tracer.store(trace))
         return trace, self.supervise(self._store_after_shadow(thought, completion, teacher_usage))
@@ -398,7 +404,8 @@ class Runtime:
         if thought.error is not None:
             thought.aside_task.cancel()
         await asyncio.wait([thought.aside_task])
-        await self._tracer.store(self._tracer.trace(thought, completion, teacher_usage))
+        thought.trace = self._tracer.trace(thought, completion, teacher_usage)
+        await self._tracer.store(thought.trace)
 
     async def _answered(
         self, thought: Deliberation, completion: Completion, teacher_usage: Usage | None

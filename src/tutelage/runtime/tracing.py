@@ -60,6 +60,8 @@ class Tracer:
         step, decision = thought.step, thought.decision
         request, seen = thought.request, thought.aside or thought
         prices = {role: self._ledger.price(role, request.model) for role in ROLES}
+        if thought.teacher_price is not None:
+            prices["teacher"] = thought.teacher_price
         usage: dict[Served, Usage] = {}
         student_usage = seen.student_usage(self._count_tokens)
         if student_usage is not None:
