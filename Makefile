@@ -24,7 +24,7 @@ help:  ## this list
 	@mkdir -p .make && touch $@
 
 .make/dev: .make/install
-	$(PIP) --editable '.[dev,embed,otel,postgres]'
+	$(PIP) --editable '.[dev,embed,otel,postgres,suites]'
 	@touch $@
 
 .make/alfworld: .make/install

@@ -107,6 +107,8 @@ def _why_not(traces: Sequence[Trace], *, mixed: bool) -> str:
     served = {trace.decision.served for trace in traces}
     if not traces:
         return "none of its steps is stored"
+    if any(trace.no_train for trace in traces):
+        return "its client forbade to learn from it (x-tutelage-no-train)"
     if "teacher" not in served:
         return "the student took every step"
     if "student" in served and not mixed:

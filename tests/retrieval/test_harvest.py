@@ -144,3 +144,17 @@ def test_how_an_action_is_read_from_a_trace_is_a_parameter() -> None:
         traces(TAUGHT), EPISODE, source="gpt", action=lambda trace: trace.answer.upper()
     )
     assert shown(found)[0][1] == "OPEN BOX"
+
+
+def test_an_episode_that_may_not_be_learned_from_is_left_alone() -> None:
+    forbidden = traces(TAUGHT)
+    forbidden[1] = forbidden[1].model_copy(update={"no_train": True})
+    assert harvest(forbidden, EPISODE, source="gpt") is None
+
+
+def test_an_answer_that_broke_off_is_not_learned() -> None:
+    partial = trace(1, "a mug", "take m", "teacher", at_s=9.0)
+    partial = partial.model_copy(update={"finished": False})
+    assert harvest([traces(TAUGHT)[0], partial], EPISODE, source="gpt") is None
+    found = harvest([*traces(TAUGHT), partial], EPISODE, source="gpt")
+    assert shown(found)[1] == ("a mug", "take mug", "teacher")

@@ -24,8 +24,9 @@ def harvest(
 ) -> Trajectory | None:
     """The episode as a trajectory to learn from, or ``None`` if it is not fit for that.
 
-    It is fit if it succeeded, if its traces cover every step from the first, and if the teacher
-    served them all or ``mixed`` is set; each turn then says who acted. A refused action is cut
+    It is fit if it succeeded, if its finished traces cover every step from the first, if nobody
+    forbade to learn from one of them, and if the teacher served them all or ``mixed`` is set; each
+    turn then says who acted. A refused action is cut
     out, and the next one stands after the observation that both were meant for. With
     ``keep_recovery`` a student's refused action stays when the teacher acted next, so that the bank
     shows how to go on after a refusal; the student's turn is never imitated.
@@ -43,7 +44,7 @@ def harvest(
         action: The action in a trace.
     """
     steps = _steps(traces, episode)
-    if not episode.success or not steps:
+    if not episode.success or not steps or any(trace.no_train for trace in traces):
         return None
     if not mixed and any(trace.decision.served == "student" for trace in steps):
         return None
@@ -68,8 +69,10 @@ def harvest(
 
 def _steps(traces: Sequence[Trace], episode: EpisodeRecord) -> list[Trace]:
     own = [t for t in traces if t.tenant == episode.tenant and t.episode_id == episode.id]
-    latest = {trace.step_index: trace for trace in sorted(own, key=lambda t: t.created_at_s)}
-    complete = sorted(latest) == list(range(len(latest)))
+    by_time = sorted(own, key=lambda t: t.created_at_s)
+    latest = {trace.step_index: trace for trace in by_time if trace.finished}
+    # A step whose only answer broke off is a gap, too.
+    complete = sorted({trace.step_index for trace in own}) == list(range(len(latest)))
     return [latest[index] for index in range(len(latest))] if complete else []
 
 

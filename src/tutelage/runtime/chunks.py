@@ -8,12 +8,19 @@ from typing import Any
 from tutelage.runtime.steps import action_text
 from tutelage.runtime.types import ChatRequest, Completion, Usage
 
+NATIVE = "anthropic"
+"""Key of what only the Messages API has a word for, in chat shapes and in chunks."""
+NATIVE_PIECES = frozenset({"delta", "block", "break", "usage"})
+"""What stands under that key in a delta for the sake of a live stream only."""
+
 # Characters in one streamed piece of an answer that is already complete.
 PIECE_CHARACTERS = 24
 
 
 def chunks(completion: Completion, *, usage: bool) -> Iterator[dict[str, Any]]:
     """Yields the first choice as OpenAI chunks: role, pieces, tool calls, finish, then usage.
+
+    Reasoning that the endpoint told comes before the text, as ``reasoning_content``.
 
     Args:
         completion: The complete answer.
@@ -32,9 +39,14 @@ def chunks(completion: Completion, *, usage: bool) -> Iterator[dict[str, Any]]:
 
     choice = completion.choices[0]
     yield chunk({"role": "assistant", "content": ""})
-    text = choice.message.text
-    for start in range(0, len(text), PIECE_CHARACTERS):
-        yield chunk({"content": text[start : start + PIECE_CHARACTERS]})
+    more = choice.message.model_extra or {}
+    for name, text in (
+        ("reasoning_content", _reasoning(more)),
+        ("content", choice.message.text),
+        ("refusal", str(more.get("refusal") or "")),
+    ):
+        for start in range(0, len(text), PIECE_CHARACTERS):
+            yield chunk({name: text[start : start + PIECE_CHARACTERS]})
     for index, call in enumerate(choice.message.tool_calls or ()):
         function = call.get("function") or {}
         arguments = str(function.get("arguments") or "")
@@ -44,9 +56,33 @@ def chunks(completion: Completion, *, usage: bool) -> Iterator[dict[str, Any]]:
         for start in range(0, len(arguments), PIECE_CHARACTERS):
             piece = {"arguments": arguments[start : start + PIECE_CHARACTERS]}
             yield chunk({"tool_calls": [{"index": index, "function": piece}]})
-    yield chunk({}, choice.finish_reason or "stop")
+    native = more.get(NATIVE)
+    yield chunk({NATIVE: native} if native else {}, choice.finish_reason or "stop")
     if usage:
-        yield {**head, "choices": [], "usage": completion.usage.wire()}
+        yield {**head, "choices": [], "usage": completion.wire()["usage"]}
+
+
+class CallPositions:
+    """Numbers the tool calls of a stream in the order they begin, from 0 on.
+
+    Some endpoints give every call the index 0, or none; a new id then begins a new call.
+    """
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._by_index: dict[int, tuple[int, str | None]] = {}
+
+    def of(self, fragment: Mapping[str, Any]) -> int:
+        """The number of the call that a fragment belongs to."""
+        index, id = fragment.get("index") or 0, fragment.get("id") or None
+        known = self._by_index.get(index)
+        if known is not None and (id is None or known[1] is None or id == known[1]):
+            self._by_index[index] = (known[0], known[1] or id)
+            return known[0]
+        position = self._calls
+        self._calls += 1
+        self._by_index[index] = (position, id)
+        return position
 
 
 class Accumulator:
@@ -55,11 +91,14 @@ class Accumulator:
     def __init__(self) -> None:
         self._id = ""
         self._created = 0
-        self._text = ""
+        self._texts: dict[str, list[str]] = {"content": [], "reasoning_content": [], "refusal": []}
         self._calls: dict[int, dict[str, Any]] = {}
+        self._positions = CallPositions()
+        self._native: dict[str, Any] = {}
         self._finish_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
         self._started = False
+        self._has_choice = False
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Adds one chunk; only the choice with index 0 counts."""
@@ -70,11 +109,17 @@ class Accumulator:
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0) != 0:
                 continue
+            self._has_choice = True
             delta = choice.get("delta") or {}
-            self._text += delta.get("content") or ""
+            self._add_texts(delta)
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             for fragment in delta.get("tool_calls") or ():
                 self._add_call(fragment)
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether a chunk has said anything of the answer."""
+        return self._has_choice
 
     @property
     def started(self) -> bool:
@@ -84,9 +129,13 @@ class Accumulator:
     def completion(self, request: ChatRequest, count_tokens: Callable[[str], int]) -> Completion:
         """The completion so far; tokens are counted here if the endpoint sent no usage."""
         calls = [self._calls[index] for index in sorted(self._calls)]
-        message: dict[str, Any] = {"role": "assistant", "content": self._text or None}
+        texts = {name: "".join(pieces) or None for name, pieces in self._texts.items()}
+        message: dict[str, Any] = {"role": "assistant", "content": texts.pop("content")}
+        message.update({name: text for name, text in texts.items() if text is not None})
         if calls:
             message["tool_calls"] = calls
+        if self._native:
+            message[NATIVE] = self._native
         usage = Usage.from_wire(self._usage)
         choice = {"index": 0, "message": message, "finish_reason": self._finish_reason}
         completion = Completion.model_validate(
@@ -96,6 +145,7 @@ class Accumulator:
                 "created": self._created,
                 "choices": [choice],
                 "usage": usage,
+                "usage_details": dict(self._usage or {}),
             }
         )
         if self._usage is None:
@@ -106,10 +156,26 @@ class Accumulator:
             completion = completion.model_copy(update={"usage": counted})
         return completion
 
+    def _add_texts(self, delta: Mapping[str, Any]) -> None:
+        self._texts["content"].append(delta.get("content") or "")
+        self._texts["refusal"].append(delta.get("refusal") or "")
+        self._texts["reasoning_content"].append(_reasoning(delta))
+        native = delta.get(NATIVE)
+        if isinstance(native, Mapping):
+            # A piece only matters to who writes the stream on; the rest sums the answer up.
+            self._native.update(
+                {name: value for name, value in native.items() if name not in NATIVE_PIECES}
+            )
+
     def _add_call(self, fragment: Mapping[str, Any]) -> None:
         empty = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
-        call = self._calls.setdefault(int(fragment.get("index", 0)), empty)
+        call = self._calls.setdefault(self._positions.of(fragment), empty)
         function = fragment.get("function") or {}
         call["id"] = fragment.get("id") or call["id"]
         call["function"]["name"] += function.get("name") or ""
         call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _reasoning(said: Mapping[str, Any]) -> str:
+    """The reasoning in a message or delta; servers call it by one of two names."""
+    return str(said.get("reasoning_content") or said.get("reasoning") or "")

@@ -12,6 +12,7 @@ from tutelage.runtime.errors import RetrievalError, TutelageError
 from tutelage.runtime.prompt import CountTokens, PromptSettings, render
 from tutelage.runtime.protocols import AgreementRule, DeferralPolicy, Model, Retriever
 from tutelage.runtime.steps import action_text, read_step
+from tutelage.runtime.time_limit import TimeLimit
 from tutelage.runtime.types import (
     Agreement,
     ChatRequest,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _POLICY_FAULTS = (TutelageError, ArithmeticError, LookupError, TypeError, ValueError)
+_NEVER_FORCED = frozenset({Reason.TEACHER_ONLY_TOOL, Reason.UNKNOWN_TOOL})
+_NO_VOTES = Agreement(votes=(), samples=0, chosen=None, agreed=False)
 
 
 @dataclass(slots=True)
@@ -69,6 +72,8 @@ class Deliberation:
     prompt: ChatRequest | None = None
     latency_s: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    finished: bool = True
+    """Whether the answer came to its end."""
 
     def student_usage(self, count_tokens: CountTokens) -> Usage | None:
         """Tokens of the student; of a call that was given up, those of its prompt, counted here."""
@@ -97,8 +102,18 @@ class Deliberation:
             }
         )
 
+    @property
+    def streams_live(self) -> bool:
+        """Whether the student's answer goes out as it comes.
+
+        Never where it may call tools: which ones is checked before anybody acts on it.
+        """
+        return self.mode == "route" and not self.step.tools
+
     def defer(self, reason: Reason, error: Exception | None = None) -> None:
-        """Gives the step to the teacher."""
+        """Gives the step to the teacher; a student that failed has cost nothing."""
+        if reason is Reason.STUDENT_FAILED and self.student is None:
+            self.student_asked = False
         self.decision = Decision(served="teacher", reason=reason)
         if error is not None:
             self.error = line(error)
@@ -159,27 +174,26 @@ class Deliberator:
             return thought.defer(Reason.UNSUPPORTED)
         try:
             plan = self._policy.plan(thought.step)
+            if thought.mode == "route" and isinstance(plan, SamplePlan):
+                plan = self._undrawn(thought.step)
         except _POLICY_FAULTS as error:
             return thought.defer(Reason.POLICY_FAILED, error)
         if isinstance(plan, Decision) and force != "student":
             thought.decision = plan
             if plan.served == "teacher":
                 return None
-        elif thought.mode == "route" and force != "student":
-            return thought.defer(Reason.UNDECIDED)
-        plan = plan if isinstance(plan, SamplePlan) else SamplePlan(1, 0.0)
+        if not isinstance(plan, SamplePlan):
+            plan = SamplePlan(1, None if thought.mode == "route" else 0.0)
         try:
-            async with asyncio.timeout(self._student_deadline_s) as deadline:
+            with TimeLimit(self._student_deadline_s):
                 if not await self._ask(student, plan, thought):
                     return None
         except TimeoutError:
-            if not deadline.expired():
-                raise
             return thought.defer(Reason.STUDENT_LATE)
-        if force == "student":
-            thought.decision = Decision(served="student", reason=Reason.FORCED)
-        elif thought.mode != "route":
+        if not thought.streams_live:
             self._decide(thought)
+        if force == "student" and thought.decision.reason not in _NEVER_FORCED:
+            thought.decision = Decision(served="student", reason=Reason.FORCED)
         return None
 
     async def _ask(self, student: Model, plan: SamplePlan, thought: Deliberation) -> bool:
@@ -192,7 +206,7 @@ class Deliberator:
         except TutelageError as error:
             thought.defer(Reason.STUDENT_FAILED, error)
             return False
-        if thought.mode == "route":
+        if thought.streams_live:
             return True
         try:
             await self._sample(student, plan, thought)
@@ -200,6 +214,13 @@ class Deliberator:
             thought.defer(Reason.STUDENT_FAILED, error)
             return False
         return True
+
+    def _undrawn(self, step: Step) -> Decision:
+        """What the policy says without a vote; where it needs one, the teacher takes the step."""
+        decision = self._policy.decide(step, _NO_VOTES, ())
+        if decision.served == "student":
+            return decision
+        return Decision(served="teacher", reason=Reason.UNDECIDED)
 
     def _decide(self, thought: Deliberation) -> None:
         assert thought.agreement is not None

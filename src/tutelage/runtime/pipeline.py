@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
@@ -14,7 +13,9 @@ from tutelage.runtime.chunks import Accumulator, chunks
 from tutelage.runtime.deliberation import Deliberation, Deliberator, line, new_deliberation
 from tutelage.runtime.episode import Episode
 from tutelage.runtime.errors import ModelError, TutelageError
+from tutelage.runtime.ids import new_id
 from tutelage.runtime.ledger import Ledger
+from tutelage.runtime.pricing import Price
 from tutelage.runtime.prompt import CountTokens, PromptSettings
 from tutelage.runtime.protocols import (
     AgreementRule,
@@ -24,6 +25,7 @@ from tutelage.runtime.protocols import (
     TraceStore,
 )
 from tutelage.runtime.steps import conversation_id
+from tutelage.runtime.time_limit import TimeLimit
 from tutelage.runtime.tracing import Tracer
 from tutelage.runtime.types import (
     Answer,
@@ -100,6 +102,7 @@ class Runtime:
         self._tracer = Tracer(traces, ledger, count_tokens, clock, timer)
         self._traces = traces
         self._count_tokens = count_tokens
+        self._student_deadline_s = student_deadline_s
         self._clock = clock
         self._timer = timer
         self._tenant = tenant
@@ -130,7 +133,7 @@ class Runtime:
         """Opens an episode; use it as ``async with``."""
         return Episode(
             self,
-            id=id or uuid.uuid4().hex,
+            id=id or new_id(),
             tenant=tenant or self._tenant,
             goal=goal,
             task_id=task_id,
@@ -202,6 +205,7 @@ class Runtime:
         unsupported: str | None = None,
         key_id: str | None = None,
         no_train: bool = False,
+        id: str | None = None,
     ) -> Deliberation:
         """Opens the deliberation on a request; nobody is asked yet.
 
@@ -212,14 +216,17 @@ class Runtime:
             unsupported: A parameter of the client's call that agreed samples cannot honour.
             key_id: The key that the request came with.
             no_train: Whether nothing may be learnt from it.
+            id: Of the decision and its trace; absent: a new one.
 
         Raises:
-            PriceUnknown: A role has no price; found before any token is spent.
+            PriceUnknown: A role has no price; found before any token is spent. What is only passed
+                through needs none.
         """
         started_s = self._timer()
-        self._tracer.check_prices(request.model)
+        if mode != "passthrough":
+            self._tracer.check_prices(request.model)
         episode = episode or self._implicit_episode(request)
-        thought = new_deliberation(request, episode, uuid.uuid4().hex, started_s, mode)
+        thought = new_deliberation(request, episode, id or new_id(), started_s, mode)
         thought.unsupported, thought.key_id, thought.no_train = unsupported, key_id, no_train
         return thought
 
@@ -250,12 +257,11 @@ class Runtime:
                 for chunk in chunks(completion, usage=_wants_usage(thought.request)):
                     yield chunk
                 return
-            started = False
-            async with aclosing(self._student_live(thought)) as live:
+            async with aclosing(self.student_live(thought)) as live:
                 async for chunk in live:
-                    started = True
-                    yield chunk
-            if started:
+                    if chunk["choices"] or _wants_usage(thought.request):
+                        yield chunk
+            if thought.trace is not None:
                 return
         async with aclosing(self._teacher_live(thought)) as live:
             async for chunk in live:
@@ -271,11 +277,15 @@ class Runtime:
         asked_s = self._timer()
         thought.student_asked = True
         try:
-            thought.student = await student.complete(
-                thought.prompt.model_copy(update={"stream": None}), 1
-            )
+            with TimeLimit(self._student_deadline_s):
+                thought.student = await student.complete(
+                    thought.prompt.model_copy(update={"stream": None}), 1
+                )
         except TutelageError as error:
             thought.defer(Reason.STUDENT_FAILED, error)
+            return False
+        except TimeoutError:
+            thought.defer(Reason.STUDENT_LATE)
             return False
         except asyncio.CancelledError as error:
             await self._give_up(thought, error)
@@ -314,7 +324,7 @@ class Runtime:
                 counted here: its endpoint may bill it.
         """
         if error is not None:
-            thought.error = _cause(error)
+            thought.error, thought.finished = _cause(error), False
             was_asked = "teacher" in thought.latency_s
             if teacher_usage is None and was_asked and not isinstance(error, Exception):
                 counted = sum(self._count_tokens(m.text) for m in thought.request.messages)
@@ -332,6 +342,15 @@ class Runtime:
         task.add_done_callback(self._pending.discard)
         return task
 
+    def price(self, role: Served, model: str) -> Price | None:
+        """What the tokens of a role cost; ``None`` if nobody knows.
+
+        Args:
+            role: Whose tokens.
+            model: The model that the client asks for.
+        """
+        return self._tracer.price(role, model)
+
     async def record_episode(
         self, episode: Episode, *, success: bool | None = None, reward: float | None = None
     ) -> None:
@@ -343,8 +362,14 @@ class Runtime:
         record = episode.record(created_at_s=self._clock(), success=success, reward=reward)
         await self._traces.record_episode(record)
 
-    async def _student_live(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
-        """The routed student's own stream; yields nothing if it fails before its first chunk."""
+    async def student_live(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
+        """The routed student's own stream, with the usage of the client's prompt at its end.
+
+        Yields nothing, and leaves the step to the teacher, if it fails before its first chunk.
+
+        Raises:
+            TutelageError: It failed later.
+        """
         student = self._deliberator.student
         assert student is not None
         assert thought.prompt is not None
@@ -353,15 +378,34 @@ class Runtime:
         thought.student_asked = True
         try:
             async with aclosing(student.stream(thought.prompt)) as live:
-                async for chunk in live:
+                with TimeLimit(self._student_deadline_s):
+                    chunk = await anext(live, None)
+                while chunk is not None:
                     accumulator.add(chunk)
-                    yield {**chunk, "model": thought.request.model}
+                    if chunk.get("choices"):
+                        plain = {name: value for name, value in chunk.items() if name != "usage"}
+                        yield {**plain, "model": thought.request.model}
+                    chunk = await anext(live, None)
+            if accumulator.started:
+                thought.student = accumulator.completion(thought.prompt, self._count_tokens)
+                answer = thought.student_answer(self._count_tokens)
+                yield {
+                    "id": answer.id,
+                    "object": "chat.completion.chunk",
+                    "created": answer.created,
+                    "model": answer.model,
+                    "choices": [],
+                    "usage": answer.usage.wire(),
+                }
         except TutelageError as error:
             if not accumulator.started:
                 thought.defer(Reason.STUDENT_FAILED, error)
                 return
             failure = error
             raise
+        except TimeoutError:
+            thought.defer(Reason.STUDENT_LATE)
+            return
         except (asyncio.CancelledError, GeneratorExit) as error:
             failure = error
             raise

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 
 from tutelage.runtime.deliberation import Deliberation
-from tutelage.runtime.errors import StoreError
+from tutelage.runtime.errors import PriceUnknown, StoreError
 from tutelage.runtime.ledger import Ledger
+from tutelage.runtime.pricing import Price
 from tutelage.runtime.prompt import CountTokens
 from tutelage.runtime.protocols import TraceStore
 from tutelage.runtime.steps import action_text
@@ -53,15 +54,24 @@ class Tracer:
         for role in ROLES:
             self._ledger.price(role, model)
 
+    def price(self, role: Served, model: str) -> Price | None:
+        """What the tokens of a role cost; ``None`` if nobody knows."""
+        try:
+            return self._ledger.price(role, model)
+        except PriceUnknown:
+            return None
+
     def trace(
         self, thought: Deliberation, completion: Completion | None, teacher_usage: Usage | None
     ) -> Trace:
         """The trace of a request; without a completion the teacher failed or was given up."""
         step, decision = thought.step, thought.decision
         request, seen = thought.request, thought.aside or thought
-        prices = {role: self._ledger.price(role, request.model) for role in ROLES}
+        prices = {role: self.price(role, request.model) for role in ROLES}
         if thought.teacher_price is not None:
             prices["teacher"] = thought.teacher_price
+        baseline = prices["teacher"]
+        served_tokens = teacher_usage or (completion.usage if completion else None)
         usage: dict[Served, Usage] = {}
         student_usage = seen.student_usage(self._count_tokens)
         if student_usage is not None:
@@ -83,6 +93,7 @@ class Tracer:
             goal=step.goal,
             observation=step.observation,
             answer=action_text(completion.choices[0].message) if completion else "",
+            finished=thought.finished,
             decision=decision,
             shadow=thought.aside.decision if thought.aside else None,
             samples=seen.samples,
@@ -90,12 +101,18 @@ class Tracer:
             demonstrations=tuple(one.demonstration.id for one in seen.demonstrations),
             prompt=tuple(m.model_dump(exclude_unset=True) for m in shown.messages),
             usage=usage,
-            cost_usd={role: prices[role].cost_usd(used) for role, used in usage.items()},
-            uncached_cost_usd={
-                role: prices[role].uncached_cost_usd(used) for role, used in usage.items()
+            cost_usd={
+                role: price.cost_usd(used)
+                for role, used in usage.items()
+                if (price := prices[role]) is not None
             },
-            baseline_cost_usd=prices["teacher"].uncached_cost_usd(teacher_usage or completion.usage)
-            if completion
+            uncached_cost_usd={
+                role: price.uncached_cost_usd(used)
+                for role, used in usage.items()
+                if (price := prices[role]) is not None
+            },
+            baseline_cost_usd=baseline.uncached_cost_usd(served_tokens)
+            if baseline is not None and completion is not None and served_tokens is not None
             else None,
             latency_s={**seen.latency_s, **thought.latency_s},
             error=thought.error or seen.error,

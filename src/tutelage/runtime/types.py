@@ -92,19 +92,24 @@ class Usage(BaseModel):
         details = usage.get("prompt_tokens_details") or {}
         prompt = int(usage.get("prompt_tokens") or 0)
         read = min(int(details.get("cached_tokens") or 0), prompt)
+        written = min(int(details.get("cache_write_tokens") or 0), prompt - read)
         return cls(
-            input_tokens=prompt - read,
+            input_tokens=prompt - read - written,
             cache_read_tokens=read,
+            cache_write_tokens=written,
             output_tokens=int(usage.get("completion_tokens") or 0),
         )
 
     def wire(self) -> dict[str, Any]:
         """The ``usage`` object of an OpenAI answer."""
+        details = {"cached_tokens": self.cache_read_tokens}
+        if self.cache_write_tokens:
+            details["cache_write_tokens"] = self.cache_write_tokens
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.output_tokens,
             "total_tokens": self.prompt_tokens + self.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": self.cache_read_tokens},
+            "prompt_tokens_details": details,
         }
 
 
@@ -347,6 +352,8 @@ class Trace(BaseModel):
     observation: str
     answer: str
     """Text of the answer returned (tool calls as JSON)."""
+    finished: bool = True
+    """Whether the answer came to its end."""
     decision: Decision
     shadow: Decision | None = None
     """What would have been decided, where the student only worked aside."""
@@ -383,6 +390,8 @@ class EpisodeRecord(BaseModel):
     success: bool | None = None
     """``None`` until feedback arrived."""
     reward: float | None = None
+    comment: str | None = None
+    """What whoever judged it wrote."""
     created_at_s: float
 
 

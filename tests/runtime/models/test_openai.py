@@ -14,9 +14,11 @@ from tutelage.runtime.errors import (
     ModelError,
     Refused,
 )
+from tutelage.runtime.models.fields import PUBLIC_FIELDS
 from tutelage.runtime.models.openai import OpenAIModel, Retries
 from tutelage.runtime.secret import Secret
 from tutelage.runtime.types import ChatRequest, Usage
+from tutelage.runtime.wires.native import NATIVE
 
 KEY = "sk-a-key-that-nobody-may-see"
 NEVER = Retries(attempts=1)
@@ -136,6 +138,34 @@ async def test_fields_of_the_endpoint_win_over_the_requests(connect: Any, upstre
     assert upstream.last["top_k"] == 1
     assert upstream.last["chat_template_kwargs"] == {"enable_thinking": False}
     assert upstream.last["model"] == "student-7"
+
+
+async def test_only_allowed_fields_are_passed_on_beside_those_of_the_endpoint(
+    connect: Any, upstream: Any
+) -> None:
+    model = connect(allowed_fields=PUBLIC_FIELDS, extra_body={"chat_template_kwargs": {"x": 1}})
+    message = {"role": "user", "content": "hi", "prompt_embeds": "AAAA"}
+
+    await model.complete(request(messages=[message], seed=3, prompt_embeds="AAAA", guided_json={}))
+
+    assert upstream.last == {
+        "model": "student-7",
+        "messages": [{"role": "user", "content": "hi"}],
+        "seed": 3,
+        "chat_template_kwargs": {"x": 1},
+    }
+
+
+async def test_what_only_another_wire_understands_is_left_out(connect: Any, upstream: Any) -> None:
+    part = {"type": "text", "text": "hi"}
+    message = {"role": "user", "content": [{**part, NATIVE: {"cache_control": {}}}]}
+
+    await connect().complete(request(messages=[message], **{NATIVE: {"thinking": {}}}))
+
+    assert upstream.last == {
+        "model": "student-7",
+        "messages": [{"role": "user", "content": [part]}],
+    }
 
 
 async def test_the_key_is_sent_and_never_shown(connect: Any, upstream: Any) -> None:
@@ -274,5 +304,5 @@ def test_a_model_serves_one_event_loop_after_another(upstream: Any) -> None:
     # The first loop ends without closing anything, which the interpreter rightly complains of.
     assert asyncio.run(ask()) == "go to desk 1"
     assert asyncio.run(ask_and_close()) == "go to desk 1"
-    assert model._sessions == {}
+    assert model.transport._sessions == {}
     gc.collect()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.postgres import postgres, postgres_url  # noqa: F401 - fixtures
 
 from tutelage.runtime.store.spool import Spool
 from tutelage.runtime.types import Decision, EpisodeRecord, Reason, Served, Trace, Usage

@@ -149,7 +149,7 @@ async def test_a_full_disk_spools_until_there_is_room(
     migrate(engine)
     engine.dispose()
 
-    pages = [30]
+    pages = [60]
 
     def limit_pages(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages[0]}")

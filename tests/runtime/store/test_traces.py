@@ -17,6 +17,7 @@ from tutelage.runtime.store import schema
 from tutelage.runtime.store.database import begin_write, migrate, open_engine
 from tutelage.runtime.store.spool import Record, Spool
 from tutelage.runtime.store.traces import SqlTraceStore, _insert
+from tutelage.runtime.store.writer import BatchLimits
 from tutelage.runtime.types import EpisodeRecord, Trace
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -157,7 +158,7 @@ async def test_concurrent_appends_share_commits(
     url: str, spool: Spool, make_trace: MakeTrace
 ) -> None:
     engine = open_engine(url)
-    async with SqlTraceStore(engine, spool=spool) as store:
+    async with SqlTraceStore(engine, spool=spool, limits=BatchLimits(rows=50)) as store:
         commits: list[object] = []
         event.listen(engine, "commit", commits.append)
         await asyncio.gather(*(store.append(make_trace(f"t{number}")) for number in range(200)))

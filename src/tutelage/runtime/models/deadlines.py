@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from types import TracebackType
 
 from tutelage.runtime.errors import ConfigError, ModelTimeout
+from tutelage.runtime.time_limit import TimeLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,20 @@ class Deadlines:
         """Seconds left of the total."""
         return self._ends_s - self._clock()
 
-    def first_byte(self) -> AbstractAsyncContextManager[None]:
+    def first_byte(self) -> AbstractContextManager[None]:
         """Bounds the wait for the first byte; raises ``ModelTimeout``."""
         return self._within("first_byte_s", self._timeouts.first_byte_s)
 
-    def idle(self) -> AbstractAsyncContextManager[None]:
+    def idle(self) -> AbstractContextManager[None]:
         """Bounds one wait for more of an answer; raises ``ModelTimeout``."""
         return self._within("idle_s", self._timeouts.idle_s)
+
+    def idle_limit(self) -> tuple[str, float]:
+        """The deadline that bounds a wait for more of an answer, and its seconds from now."""
+        remaining_s = self.remaining_s
+        if remaining_s < self._timeouts.idle_s:
+            return "total_s", remaining_s
+        return "idle_s", self._timeouts.idle_s
 
     def passed(self, name: str) -> ModelTimeout:
         """The error for a deadline that has passed, e.g. ``connect_s``."""
@@ -70,15 +78,33 @@ class Deadlines:
             f"raise timeouts.{name}, or check that the endpoint is alive"
         )
 
-    @asynccontextmanager
-    async def _within(self, name: str, limit_s: float) -> AsyncIterator[None]:
+    def _within(self, name: str, limit_s: float) -> _Bound:
         remaining_s = self.remaining_s
         if remaining_s < limit_s:
             name, limit_s = "total_s", remaining_s
+        return _Bound(self, name, limit_s)
+
+
+class _Bound:
+    """Bounds a block by one of the deadlines."""
+
+    __slots__ = ("_deadlines", "_limit", "_name")
+
+    def __init__(self, deadlines: Deadlines, name: str, limit_s: float) -> None:
+        self._deadlines = deadlines
+        self._name = name
+        self._limit = TimeLimit(limit_s)
+
+    def __enter__(self) -> None:
+        self._limit.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
-            async with asyncio.timeout(limit_s) as scope:
-                yield
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise self.passed(name) from error
+            self._limit.__exit__(kind, error, traceback)
+        except TimeoutError as ended:
+            raise self._deadlines.passed(self._name) from ended

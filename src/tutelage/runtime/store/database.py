@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
@@ -29,6 +30,13 @@ _EXAMPLES = "sqlite:///traces.sqlite or postgresql+psycopg://user@host/name"
 
 # Alembic keeps the current operations in module globals, so two threads may not migrate at once.
 _alembic_globals = threading.Lock()
+
+
+def _to_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+_JSON: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": orjson.loads}
 
 
 def redact(url: str) -> str:
@@ -56,14 +64,17 @@ def open_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         path = _sqlite_path(parsed)
         engine = sqlalchemy.create_engine(
-            parsed.set(database=str(path)), connect_args={"timeout": LOCK_WAIT_S}
+            parsed.set(database=str(path)), connect_args={"timeout": LOCK_WAIT_S}, **_JSON
         )
         event.listen(engine, "connect", _prepare_sqlite_connection)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
         return sqlalchemy.create_engine(
-            parsed, pool_pre_ping=True, connect_args=_server_arguments(parsed)
+            parsed,
+            pool_pre_ping=True,
+            connect_args=_server_arguments(parsed),
+            **_JSON,
         )
     except ImportError as error:
         raise StoreError(

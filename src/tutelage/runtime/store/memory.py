@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.runtime.store.writer import Counters
 from tutelage.runtime.types import EpisodeRecord, Served, Trace
 
-_OUTCOME_FIELDS = ("goal", "task_id", "success", "reward")
+_OUTCOME_FIELDS = ("goal", "task_id", "success", "reward", "comment")
 
 
 class MemoryTraceStore:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, from_json
 from sqlalchemy import Connection, Engine, Insert, Select, String, Table, select
 from sqlalchemy import func as sql
 from sqlalchemy.dialects import postgresql, sqlite
@@ -256,7 +256,8 @@ def _record(
                 f" {value[:40]!r}…"
             )
     try:
-        return Record(kind, model.model_dump(mode="json"))
+        # Twice as fast as ``model_dump(mode="json")``.
+        return Record(kind, from_json(model.model_dump_json()))
     except PydanticSerializationError as error:
         raise StoreError(f"{kind} {model.id!r} cannot be written as JSON: {error}") from error
 
@@ -288,7 +289,7 @@ def _upsert_episode(statement: Any) -> Insert:
     table = schema.episodes
     changes = {
         name: sql.coalesce(statement.excluded[name], table.c[name])
-        for name in ("goal", "task_id", "success", "reward")
+        for name in ("goal", "task_id", "success", "reward", "comment")
     }
     upsert: Insert = statement.on_conflict_do_update(index_elements=["tenant", "id"], set_=changes)
     return upsert
@@ -306,8 +307,11 @@ def _trace_row(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _episode_row(body: Mapping[str, Any]) -> dict[str, Any]:
-    row = {column.name: body[column.name] for column in schema.episodes.columns}
-    if row["goal"] is not None:
-        # PostgreSQL has no NUL in text.
-        row["goal"] = row["goal"].replace("\0", "\ufffd")
+    # A record that was spooled by an earlier release lacks what came later.
+    row = {column.name: body.get(column.name) for column in schema.episodes.columns}
+    for name in ("goal", "comment"):
+        text = row[name]
+        if text is not None:
+            # PostgreSQL has no NUL in text.
+            row[name] = str(text).replace("\0", "\ufffd")
     return row

@@ -49,7 +49,7 @@ class Counters:
 class BatchLimits:
     """When a group of records is committed, and how many may wait."""
 
-    rows: int = 50
+    rows: int = 500
     """Records in one commit, at most."""
     wait_s: float = 0.020
     """How long a commit waits for records that keep coming; it never waits for none."""
@@ -92,6 +92,7 @@ class BatchWriter:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._is_down = False
+        self._is_busy = False
         self._retry_at_s = 0.0
         self._pause_s = self._limits.retry_s
         self._stored = self._spooled = self._failed = 0
@@ -198,6 +199,7 @@ class BatchWriter:
         count = min(len(self._waiting), self._limits.rows)
         if count == 0:
             return
+        self._is_busy = count > 1
         batch = [self._waiting.popleft() for _ in range(count)]
         unfinished: StoreError | None = StoreError("the trace store was stopped while it wrote")
         outcomes: Sequence[StoreError | None] = [unfinished] * count
@@ -209,7 +211,12 @@ class BatchWriter:
                 self._places.release()
 
     async def _gather(self) -> None:
-        """Lets tasks that are about to append do so, as long as records keep coming."""
+        """Lets tasks that are about to append do so, as long as records keep coming.
+
+        Commits cost far more than rows: where the last group had several, this one is filled.
+        """
+        if self._is_busy and len(self._waiting) < self._limits.rows and not self._closing:
+            await asyncio.sleep(self._limits.wait_s / 2)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._limits.wait_s
         seen = 0

@@ -1,0 +1,176 @@
+"""An endpoint's answer, read while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+
+import aiohttp
+
+from tutelage.runtime.errors import BadResponse, ModelError
+from tutelage.runtime.models.breaker import Breaker
+from tutelage.runtime.models.deadlines import Deadlines
+
+# How long to wait, after an answer has said that it is complete, for the end of the body that lets
+# the connection be used again.
+_DRAIN_S = 0.1
+
+
+class Reply:
+    """An answer with a 2xx status whose first piece is there; close it, read to its end or not.
+
+    A reply that is closed before its end takes its connection with it, so that what is left of it
+    never reaches another call.
+
+    Args:
+        endpoint: What errors call the endpoint.
+        response: The answer.
+        piece: What has arrived of its body.
+        deadlines: Those of the call.
+        redacted: Masks our key in what the endpoint wrote.
+        breaker: Is told how the answer ended.
+
+    Attributes:
+        status: HTTP status.
+        headers: Looked up case-insensitively.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        response: aiohttp.ClientResponse,
+        piece: bytes,
+        deadlines: Deadlines,
+        redacted: Callable[[bytes], bytes],
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.redacted = redacted
+        self._endpoint = endpoint
+        self._response = response
+        self._first: bytes | None = piece
+        self._silence = _Silence(response.content, deadlines)
+        self._breaker = breaker
+        self.on_close: Callable[[], None] | None = None
+        """Called once, when the reply is closed."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type without its parameters, such as ``text/event-stream``."""
+        return self._response.content_type
+
+    async def piece(self) -> bytes:
+        """What has arrived of the body since the last call, unbuffered; empty at its end.
+
+        Raises:
+            ModelError: The body broke off, or a deadline passed.
+        """
+        if self._first is not None:
+            piece, self._first = self._first, None
+            return piece
+        content = self._response.content
+        try:
+            arrived = content.read_nowait(-1)
+            if arrived or content.at_eof():
+                return arrived
+            with self._silence:
+                return await content.readany()
+        except ModelError:
+            self._settle(succeeded=False)
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            self._settle(succeeded=False)
+            raise self.broken("broke off in the middle of its answer") from error
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The body as it arrives, then closes.
+
+        Raises:
+            ModelError: The body broke off, or a deadline passed.
+        """
+        try:
+            while piece := await self.piece():
+                yield piece
+        finally:
+            self.close()
+
+    async def read(self) -> bytes:
+        """The rest of the body, then closes.
+
+        Raises:
+            ModelError: The body broke off, or a deadline passed.
+        """
+        return b"".join([piece async for piece in self.pieces()])
+
+    async def drain(self) -> None:
+        """Reads on, but not for long, when the answer is complete and only its end is missing."""
+        with suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(_DRAIN_S):
+                while await self._response.content.readany():
+                    pass
+
+    def close(self) -> None:
+        """Gives the connection back if the body was read to its end, else ends it."""
+        self._settle(succeeded=True)
+        self._silence.end()
+        self._response.close()
+        closed, self.on_close = self.on_close, None
+        if closed is not None:
+            closed()
+
+    def broken(self, what: str) -> BadResponse:
+        """The error for an answer that is wrong, for example ``"sent no JSON"``."""
+        return BadResponse(
+            f"{self._endpoint} {what} ({self.content_type}): check the endpoint's log",
+            status=self.status,
+        )
+
+    def _settle(self, *, succeeded: bool) -> None:
+        """Tells the breaker, once, how the answer ended."""
+        breaker, self._breaker = self._breaker, None
+        if breaker is not None and succeeded:
+            breaker.succeeded()
+        elif breaker is not None:
+            breaker.failed()
+
+
+class _Silence:
+    """Breaks off waits that last too long.
+
+    One timer serves many waits: it is moved on only when it fires, since a stream has a wait for
+    every piece and timers cost more than reading does.
+    """
+
+    def __init__(self, content: aiohttp.StreamReader, deadlines: Deadlines) -> None:
+        self._content = content
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._limit = ""
+        self._due_s: float | None = None
+
+    def __enter__(self) -> None:
+        self._limit, limit_s = self._deadlines.idle_limit()
+        self._due_s = self._loop.time() + limit_s
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._due_s, self._look)
+
+    def __exit__(self, *_: object) -> None:
+        self._due_s = None
+
+    def end(self) -> None:
+        """Forgets the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due_s is None:
+            return
+        if self._loop.time() < self._due_s:
+            self._timer = self._loop.call_at(self._due_s, self._look)
+        else:
+            self._content.set_exception(self._deadlines.passed(self._limit))
