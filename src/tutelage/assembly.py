@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from tutelage.retrieval.bank import Bank
     from tutelage.retrieval.embedding import Embedder
     from tutelage.runtime.ledger import Ledger
+    from tutelage.runtime.models.deadlines import Timeouts
     from tutelage.runtime.models.openai import OpenAIModel
     from tutelage.runtime.pipeline import Runtime
     from tutelage.runtime.pricing import Price
     from tutelage.runtime.prompt import CountTokens, PromptSettings
+    from tutelage.runtime.secret import Secret
     from tutelage.runtime.store.traces import SqlTraceStore
 
 Client = TypeVar("Client")
@@ -106,6 +108,8 @@ class Assembly:
         guards: tuple[str, ...] | None = None,
         p_teacher: float | None = None,
         seed: int | None = None,
+        teacher_only_tools: tuple[str, ...] = (),
+        student_deadline_s: float | None = None,
         demonstrations: bool = True,
         traces: TraceStore | None = None,
         close: Callable[[], Awaitable[None]] | None = None,
@@ -115,6 +119,7 @@ class Assembly:
         Raises:
             ConfigError: A policy or guard is unknown, or its options do not fit.
         """
+        from tutelage.cascade.guards.tools import ToolGuard
         from tutelage.runtime.pipeline import Runtime
 
         config = self.config
@@ -130,9 +135,12 @@ class Assembly:
             retriever=near,
             pinned_retriever=whole,
             agreement=self.agreement(),
-            policy=self.policy(policy, guards, p_teacher=p_teacher, seed=seed),
+            policy=ToolGuard(
+                self.policy(policy, guards, p_teacher=p_teacher, seed=seed), teacher_only_tools
+            ),
             traces=traces or self.traces,
             ledger=ledger(config),
+            student_deadline_s=student_deadline_s,
             prompt=prompt_settings(config),
             count_tokens=self.count_tokens,
             tenant=config.tenant,
@@ -412,33 +420,50 @@ def endpoint(model: ModelConfig, role: str) -> OpenAIModel:
     Raises:
         ConfigError: ``base_url`` or ``model`` is not set, or the key's variable is not.
     """
-    from tutelage.runtime.models.deadlines import Timeouts
+    from tutelage.runtime.models.fields import PUBLIC_FIELDS
     from tutelage.runtime.models.openai import OpenAIModel
     from tutelage.runtime.models.retries import Retries
-    from tutelage.runtime.secret import Secret
 
     if model.base_url is None or model.model is None:
         missing = "base_url" if model.base_url is None else "model"
         raise ConfigError(f"{role}.{missing} is not set: `tutelage init` writes an example")
-    key = None
-    if model.api_key_env is not None:
-        value = os.environ.get(model.api_key_env)
-        if not value:
-            raise ConfigError(
-                f"{role}.api_key_env = {model.api_key_env!r}, but that variable is not set: "
-                f"export {model.api_key_env}=…"
-            )
-        key = Secret(value)
-    limits = model.timeouts
     return OpenAIModel(
         model.base_url,
         model.model,
-        api_key=key,
-        timeouts=Timeouts(
-            connect_s=limits.connect_s,
-            first_byte_s=limits.first_byte_s,
-            idle_s=limits.idle_s,
-            total_s=limits.total_s,
-        ),
+        api_key=api_key(model, role),
+        timeouts=timeouts(model),
         retries=Retries(attempts=model.attempts),
+        allowed_fields=PUBLIC_FIELDS if role == "student" else None,
+    )
+
+
+def api_key(model: ModelConfig, role: str) -> Secret | None:
+    """The key of an endpoint, from the environment.
+
+    Raises:
+        ConfigError: Its variable is not set.
+    """
+    from tutelage.runtime.secret import Secret
+
+    if model.api_key_env is None:
+        return None
+    value = os.environ.get(model.api_key_env)
+    if not value:
+        raise ConfigError(
+            f"{role}.api_key_env = {model.api_key_env!r}, but that variable is not set: "
+            f"export {model.api_key_env}=…"
+        )
+    return Secret(value)
+
+
+def timeouts(model: ModelConfig) -> Timeouts:
+    """The deadlines of an endpoint."""
+    from tutelage.runtime.models.deadlines import Timeouts
+
+    limits = model.timeouts
+    return Timeouts(
+        connect_s=limits.connect_s,
+        first_byte_s=limits.first_byte_s,
+        idle_s=limits.idle_s,
+        total_s=limits.total_s,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 
 from tutelage.runtime.config import Config
 from tutelage.runtime.episode import Episode
+from tutelage.runtime.ids import new_id
 from tutelage.runtime.types import Answer, ChatRequest
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class LazyRuntime:
         """Opens an episode; use it as ``async with``."""
         return Episode(
             self,
-            id=id or uuid.uuid4().hex,
+            id=id or new_id(),
             tenant=tenant or self._config.tenant,
             goal=goal,
             task_id=task_id,

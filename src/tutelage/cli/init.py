@@ -43,6 +43,16 @@ guards = ["rejection", "loop", "stall"]   # a looping student agrees with itself
 
 [store]                                   # traces and demonstrations
 url = "sqlite:///tutelage.sqlite"
+
+[gateway]                                 # `tutelage serve`
+host = "127.0.0.1"
+port = 8080
+# admin_port = 8081                       # keys, budgets, reload
+# workers = 2
+
+# [aliases."gpt-4.1"]                     # a model that clients may ask for; default: any
+# mode = "cascade"                        # or passthrough, shadow, route
+# teacher_only_tools = ["delete_*"]       # tools that the student never calls
 """
 
 

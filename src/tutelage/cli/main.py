@@ -14,8 +14,10 @@ from tutelage.cli import (
     demos,
     doctor,
     init,
+    keys,
     replay,
     report,
+    serve,
     student,
     traces,
 )
@@ -36,13 +38,15 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
 app.command("collect")(collect.collect)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.command("accuracy")(accuracy.accuracy)
-app.command("bench")(bench.bench)
+app.add_typer(bench.app, name="bench")
 app.add_typer(demos.app, name="demos")
 app.add_typer(traces.app, name="traces")
+app.add_typer(keys.app, name="keys")
 app.add_typer(student.app, name="student")
 
 

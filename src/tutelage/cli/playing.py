@@ -62,7 +62,7 @@ def play_with(
 @contextmanager
 def _failures_said_once() -> Iterator[None]:
     """A part that fails ends a play with an error; the pipeline's warning would say it twice."""
-    logger = logging.getLogger("tutelage.runtime.pipeline")
+    logger = logging.getLogger("tutelage.runtime.deliberation")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

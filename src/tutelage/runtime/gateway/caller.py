@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,17 @@ class Caller:
     budget_period_s: float | None = None
     """Length of a period, from the key's creation on; ``None``: the budget never renews."""
 
+    is_limited: bool = field(init=False)
+    """Whether requests have to be counted before they are served."""
+
     def __post_init__(self) -> None:
         if not self.tenant or not self.key_id:
             raise ValueError("a caller without a tenant or a key")
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether requests have to be counted before they are served."""
         limits = (
             self.requests_per_minute,
             self.tokens_per_minute,
             self.parallel_requests,
             self.budget_usd,
         )
-        return any(limit is not None for limit in limits)
+        limited = any(limit is not None for limit in limits)
+        object.__setattr__(self, "is_limited", limited)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.gateway.caller import Caller
@@ -101,6 +102,14 @@ class Key:
             budget_usd=rights.budget_usd,
             budget_period_s=rights.budget_period_s,
         )
+
+
+def shown_key(key: Key) -> dict[str, Any]:
+    """A key as JSON, its rights beside the rest; nothing in it opens anything."""
+    shown = dataclasses.asdict(key)
+    rights = shown.pop("rights")
+    aliases = key.rights.aliases
+    return {**shown, **rights, "aliases": None if aliases is None else sorted(aliases)}
 
 
 class Pepper:

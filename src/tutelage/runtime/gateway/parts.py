@@ -1,0 +1,62 @@
+"""What the gateway serves with at one time; a reload puts another one in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tutelage.runtime.config import GatewayConfig
+from tutelage.runtime.gateway.admission import Admission
+from tutelage.runtime.gateway.alias import Aliases
+from tutelage.runtime.gateway.caller import Caller
+from tutelage.runtime.gateway.conversations import Conversations
+from tutelage.runtime.gateway.episodes import Episodes
+from tutelage.runtime.gateway.stored_responses import StoredResponses
+from tutelage.runtime.prompt import CountTokens
+from tutelage.runtime.store.traces import SqlTraceStore
+
+
+class Doorkeeper(Protocol):
+    """Tells who calls."""
+
+    async def identify(self, token: str | None) -> Caller:
+        """The holder of a key.
+
+        Raises:
+            Unauthenticated: There is no such key.
+            KeysUnavailable: It cannot be looked up now.
+        """
+        ...
+
+    async def identify_admin(self, token: str | None) -> object:
+        """The holder of an admin key.
+
+        Raises:
+            Unauthenticated: There is no such key.
+            Forbidden: It is no admin key.
+            KeysUnavailable: It cannot be looked up now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that serves requests."""
+
+    settings: GatewayConfig
+    aliases: Aliases
+    doorkeeper: Doorkeeper
+    admission: Admission
+    conversations: Conversations
+    episodes: Episodes
+    responses: StoredResponses
+    traces: SqlTraceStore
+    samples: int
+    """Student answers that a step may draw, for the estimate of its cost."""
+    count_tokens: CountTokens
+    clock: Callable[[], float]
+    """Unix time, seconds."""
+    timer: Callable[[], float]
+    """A monotonic clock, seconds."""
+    aclose: Callable[[], Awaitable[None]]

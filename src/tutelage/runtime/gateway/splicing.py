@@ -1,0 +1,118 @@
+"""Small changes to a client's own bytes that leave all others as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tutelage.runtime.models.sse import Event
+
+# LF and CRLF may be mixed: the line before the blank one ends in its own way.
+_EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+_USAGE = b',"stream_options":{"include_usage":true}}'
+
+
+def with_model(raw: bytes, body: Mapping[str, Any], model: str) -> bytes:
+    """The body with another value of ``model``.
+
+    Prompt caches are keyed by bytes, so nothing else is written anew unless the field cannot be
+    told apart from the text of a message.
+
+    Args:
+        raw: The client's bytes.
+        body: The same, decoded.
+        model: The new value.
+    """
+    old = re.escape(orjson.dumps(body["model"]))
+    found = list(re.finditer(rb'"model"\s*:\s*' + old, raw))
+    if len(found) != 1:
+        return orjson.dumps({**body, "model": model})
+    start, end = found[0].span()
+    return raw[:start] + b'"model":' + orjson.dumps(model) + raw[end:]
+
+
+def with_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:
+    """The body of a streamed chat call that asks for its usage at the end."""
+    options = body.get("stream_options")
+    if options is None and "stream_options" not in body:
+        trimmed = raw.rstrip()
+        return trimmed[:-1] + _USAGE
+    kept = options if isinstance(options, Mapping) else {}
+    return orjson.dumps({**body, "stream_options": {**kept, "include_usage": True}})
+
+
+def renamed(
+    answer: dict[str, Any],
+    model: str | None,
+    answer_id: str | None = None,
+    previous_id: str | None = None,
+) -> dict[str, Any]:
+    """An answer or event of any wire, changed in place.
+
+    Args:
+        answer: The object.
+        model: What it is to say that it comes from; ``None`` leaves it.
+        answer_id: The id of the response in it; ``None`` leaves it.
+        previous_id: The response that it goes on from; ``None`` leaves it.
+    """
+    for holder in (answer, answer.get("message"), answer.get("response")):
+        if not isinstance(holder, dict):
+            continue
+        if model is not None and isinstance(holder.get("model"), str):
+            holder["model"] = model
+        if holder.get("object") != "response":
+            continue
+        if answer_id is not None:
+            holder["id"] = answer_id
+        if previous_id is not None:
+            holder["previous_response_id"] = previous_id
+    return answer
+
+
+def is_usage_only(chunk: Mapping[str, Any]) -> bool:
+    """Whether a chat chunk carries the usage and nothing else."""
+    return chunk.get("choices") == [] and bool(chunk.get("usage"))
+
+
+def written(event: Event, data: bytes) -> bytes:
+    """An event with other data."""
+    name = b"event: " + event.name + b"\n" if event.name else b""
+    return name + b"data: " + data + b"\n\n"
+
+
+class WholeEvents:
+    """Passes a stream on byte by byte, but never a part of an event without the rest of it."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+
+    @property
+    def rest(self) -> bytes:
+        """What has not been passed on."""
+        return b"".join(self._held)
+
+    def feed(self, piece: bytes, *, ends_event: bool) -> bytes:
+        """What may be passed on.
+
+        Args:
+            piece: What has arrived.
+            ends_event: Whether it completes an event; of a large event most pieces do not.
+        """
+        is_whole = piece.endswith(_EVENT_ENDS)
+        if is_whole and not self._held:
+            return piece
+        self._held.append(piece)
+        if not is_whole and not ends_event:
+            return b""
+        arrived = self.rest
+        end = max(_end_of_last(mark, arrived) for mark in _EVENT_ENDS)
+        self._held = [arrived[end:]] if end < len(arrived) else []
+        return arrived[:end]
+
+
+def _end_of_last(mark: bytes, text: bytes) -> int:
+    start = text.rfind(mark)
+    return 0 if start < 0 else start + len(mark)
