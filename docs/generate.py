@@ -107,7 +107,8 @@ def _section(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         nested = _nested(field.annotation)
         if nested is not None:
-            below.append((f"{prefix}{name}", nested))
+            several = get_origin(field.annotation) is dict
+            below.append((f"{prefix}{name}{'.<name>' if several else ''}", nested))
         if nested is None or type(None) in get_args(field.annotation):
             kind = f"table, see `{prefix}{name}` below" if nested else _kind(field)
             row = (f"`{prefix}{name}`", kind, _default(field), told.get(name, ""))
