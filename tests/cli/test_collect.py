@@ -33,15 +33,16 @@ def test_collecting_again_plays_and_adds_nothing(tutelage: Any, tmp_path: Path) 
 def test_detours_show_how_to_recover(tutelage: Any, endpoint: Any) -> None:
     endpoint.say = "examine the ceiling"
     student = endpoint.settings("student")
-    command = ("collect", "household", "--split", "train:2", "--detours", "0.5", *HASH, *student)
+    command = ("collect", "household", "--split", "train:5", "--detours", "0.5", *HASH, *student)
 
     ran = tutelage(*command, "--json")
     rows = tutelage("demos", "ls", "--json", *HASH).json
-    shown = tutelage("demos", "show", rows[0]["id"], "--json", *HASH).json
+    shown = [tutelage("demos", "show", row["id"], "--json", *HASH).json for row in rows]
 
-    assert ran.json["added"] == 2
+    assert ran.json["added"] == 5
     assert endpoint.bodies
-    served = {turn["served"] for turn in shown["turns"]}
+    # Which steps are detours is drawn anew each time; one episode alone may have none.
+    served = {turn["served"] for one in shown for turn in one["turns"]}
     assert served == {"student", "teacher"}
     assert sum(row["demonstrations"] for row in rows) == ran.json["demonstrations"]
     assert sum(row["turns"] for row in rows) > ran.json["demonstrations"]

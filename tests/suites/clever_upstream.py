@@ -108,6 +108,8 @@ class CleverUpstream:
         self._minds = minds or {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         """Path below ``/v1`` and body of each call."""
+        self.headers: list[dict[str, str]] = []
+        """Of the same calls, names in lower case."""
         self.complaints: list[str] = []
         """What was wrong with calls that were refused."""
 
@@ -124,6 +126,7 @@ class CleverUpstream:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         path, body = f"/{request.match_info['path']}", await request.json()
         self.requests.append((path, body))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         wrong = complaint(path, body)
         if wrong is not None:
             self.complaints.append(f"{path}: {wrong}: {json.dumps(body)[:2000]}")

@@ -11,6 +11,7 @@ import pytest
 from tests.fault_upstream import ThreadedUpstream, threaded_upstream
 from tests.suites.clever_upstream import CleverUpstream, served
 from tests.suites.gateways import RunningGateway, serving, write_config
+from tests.suites.house import House, open_house
 
 MODES = ("passthrough", "teacher", "translated", "student", "refused")
 """``passthrough``: relayed unread; ``teacher``: through the runtime, in the client's wire;
@@ -116,3 +117,10 @@ def door(request: pytest.FixtureRequest, gateways: dict[str, RunningGateway]) ->
     """A gateway in each mode."""
     mode = request.param
     return Door(mode, gateways["wavers" if mode == "refused" else "agrees"])
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Gateways that a household is played through."""
+    with open_house(tmp_path_factory.mktemp("household")) as opened:
+        yield opened

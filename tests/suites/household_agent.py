@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from anthropic import Anthropic
-from openai import OpenAI
 from tests.suites.heard import Heard
 from tests.upstream_answers import Said
 
 from tutelage.benchmarks.environment import Task
 from tutelage.benchmarks.household.oracle import HouseholdOracle
 from tutelage.benchmarks.household.world import HouseholdWorld
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
+    from openai import OpenAI
 
 MOST_STEPS = 30
 SCHEMA: dict[str, Any] = {
@@ -81,7 +83,9 @@ class Game:
         return not self.done and len(self.commands) < MOST_STEPS
 
     def note(self, headers: Mapping[str, str]) -> None:
-        self.decisions.append(headers["x-tutelage-decision-id"])
+        """Remembers the decision behind an answer; a model without a gateway makes none."""
+        if "x-tutelage-decision-id" in headers:
+            self.decisions.append(headers["x-tutelage-decision-id"])
 
 
 @dataclass(frozen=True)

@@ -3,88 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 from anthropic import Anthropic
 from openai import OpenAI
-from tests.suites.clever_upstream import CleverUpstream, served
-from tests.suites.conftest import WIRES
-from tests.suites.gateways import (
-    RunningGateway,
-    environment_of,
-    run_command,
-    serving,
-    write_config,
-)
-from tests.suites.household_agent import AGENTS, Asking, Game, oracle_mind
-
-from tutelage.benchmarks.environment import Task
-from tutelage.benchmarks.household.tasks import tasks
+from tests.suites.gateways import RunningGateway, run_command
+from tests.suites.house import MODES, STUDENTS, House
+from tests.suites.household_agent import AGENTS, Asking, Game
 
 pytestmark = pytest.mark.suites
-
-MODES = ("passthrough", "route", "cascade", "shadow")
-STUDENTS = {"agrees": "household", "wavers": "wavering-household"}
-SHORT = 5
-"""Steps of the longest game that is played."""
-
-
-@dataclass(frozen=True)
-class House:
-    """The gateways that a household is played through, by what their student does."""
-
-    upstream: CleverUpstream
-    gateways: dict[str, RunningGateway]
-    games: Iterator[Task]
-    """Each is played once, so that no two episodes open alike unless a test wants it."""
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("household")
-    upstream = CleverUpstream({"household": oracle_mind, "teacher-household": oracle_mind})
-    with ExitStack() as stack:
-        url = stack.enter_context(served(upstream))
-        endpoint = {"base_url": url, "priced_as": "gpt-4.1", "attempts": 1}
-        configs = {
-            name: write_config(
-                folder / name,
-                {
-                    "teacher": {**endpoint, "model": "teacher-household", "wires": WIRES},
-                    "student": {
-                        "base_url": url,
-                        "model": student,
-                        "price": {"input": 0.1, "output": 0.2},
-                    },
-                    "retrieval": {"embedder": "hash", "enabled": False},
-                    # The student is a copy of the teacher only where it sees what that one sees.
-                    "prompt": {"history_turns": 100, "max_prompt_tokens": 100_000},
-                    "cascade": {"p_teacher": 0.5, "seed": 3},
-                    "aliases.passthrough": {"mode": "passthrough"},
-                    "aliases.route": {"mode": "route", "policy": "random"},
-                    "aliases.cascade": {"mode": "cascade"},
-                    "aliases.shadow": {"mode": "shadow"},
-                },
-            )
-            for name, student in STUDENTS.items()
-        }
-        gateways = stack.enter_context(serving(configs))
-        yield House(upstream, gateways, iter(short_games()))
-
-
-def short_games() -> Iterator[Task]:
-    """Training tasks that the oracle does in a few steps."""
-    for task in tasks("train:2000"):
-        game = Game(task)
-        while game.goes_on and len(game.commands) < SHORT:
-            game.act({"command": game.world.oracle().text})
-        if game.success:
-            yield task
 
 
 def play(
@@ -105,7 +36,9 @@ def play(
 def decisions(gateway: RunningGateway, game: Game) -> list[dict[str, Any]]:
     """What the gateway tells of each step."""
     with httpx.Client(base_url=gateway.url) as client:
-        return [client.get(f"/v1/decisions/{id}").raise_for_status().json() for id in game.decisions]
+        return [
+            client.get(f"/v1/decisions/{id}").raise_for_status().json() for id in game.decisions
+        ]
 
 
 def cells() -> Iterator[Any]:
@@ -134,6 +67,7 @@ def test_an_agent_solves_its_task(
 
     assert game.success
     assert house.upstream.complaints[complaints:] == []
+    assert len(game.decisions) == len(game.commands)
     told = decisions(gateway, game)
     assert [one["step_index"] for one in told] == list(range(len(game.commands)))
     episodes = {one["episode_id"] for one in told}
@@ -156,19 +90,37 @@ def test_the_same_game_played_twice_is_two_episodes(house: House, wire: str) -> 
     gateway = house.gateways["agrees"]
     task = next(house.games)
     twice = House(house.upstream, house.gateways, iter((task, task)))
-    games = [
-        play(twice, "agrees", wire, "cascade", stream=False, session=None) for _ in range(2)
-    ]
+    games = [play(twice, "agrees", wire, "cascade", stream=False, session=None) for _ in range(2)]
     episodes = [{one["episode_id"] for one in decisions(gateway, game)} for game in games]
     assert [len(one) for one in episodes] == [1, 1]
     assert episodes[0] != episodes[1]
 
 
-def test_demonstrations_are_harvested_from_what_the_teacher_played(house: House) -> None:
-    gateway = house.gateways["wavers"]
-    play_one = play(house, "wavers", "messages", "cascade", stream=True, session="to-harvest")
-    said = {"episode_id": "to-harvest", "success": play_one.success}
+def succeed(gateway: RunningGateway, episode_id: str) -> None:
+    said = {"episode_id": episode_id, "success": True}
     httpx.post(f"{gateway.openai_url}/feedback", json=said).raise_for_status()
+
+
+@pytest.mark.parametrize("wire", ["chat", "responses", "messages"])
+def test_what_the_teacher_played_becomes_a_demonstration(house: House, wire: str) -> None:
+    gateway, session = house.gateways["wavers"], f"to-harvest-{wire}"
+    game = play(house, "wavers", wire, "cascade", stream=True, session=session)
+    succeed(gateway, session)
+
     gathered = run_command(gateway.config, "demos", "harvest")
-    print(gathered)
-    assert environment_of(gateway.config)
+    assert gathered["added"] >= 1
+    assert gathered["demonstrations"] >= len(game.commands)
+    shown = run_command(gateway.config, "demos", "show", session)
+    taken = [json.loads(turn["action"])["tool_calls"][0] for turn in shown["turns"]]
+    assert [json.loads(call["arguments"])["command"] for call in taken] == game.commands
+
+
+def test_what_the_student_played_does_not(house: House) -> None:
+    gateway = house.gateways["agrees"]
+    play(house, "agrees", "messages", "cascade", stream=False, session="not-to-harvest")
+    succeed(gateway, "not-to-harvest")
+
+    gathered = run_command(gateway.config, "demos", "harvest")
+    assert gathered["rejected"]["the student took every step"] >= 1
+    listed = run_command(gateway.config, "demos", "ls")
+    assert "not-to-harvest" not in json.dumps(listed)
