@@ -17,8 +17,8 @@ from tutelage.benchmarks.household.tasks import tasks
 WIRES = ("chat", "responses", "messages")
 MODES = ("passthrough", "route", "cascade", "shadow")
 STUDENTS = {"agrees": "household", "wavers": "wavering-household"}
-SHORT = 5
-"""Steps of the longest game that is played."""
+SHORT = range(3, 6)
+"""Steps of the games that are played."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def open_house(folder: Path) -> Iterator[House]:
             for name, student in STUDENTS.items()
         }
         gateways = stack.enter_context(serving(configs))
-        yield House(upstream, gateways, iter(short_games()))
+        yield House(upstream, gateways, games_of(SHORT))
 
 
-def short_games() -> Iterator[Task]:
-    """Training tasks that the oracle does in a few steps."""
+def games_of(steps: range) -> Iterator[Task]:
+    """Training tasks that the oracle does in so many steps."""
     for task in tasks("train:2000"):
         game = Game(task)
-        while game.goes_on and len(game.commands) < SHORT:
+        while game.goes_on and len(game.commands) < steps.stop - 1:
             game.act({"command": game.world.oracle().text})
-        if game.success:
+        if game.success and len(game.commands) in steps:
             yield task

@@ -1,7 +1,7 @@
-"""Records what the SDKs send while they play a household: ``python -m tests.suites.record_sessions``.
+"""Records what SDKs send while they play a household; ``python -m tests.suites.record_sessions``.
 
-The recordings stand in ``sessions/``: what each client sent, byte for byte but for its credentials,
-and what the model did at each step.
+The recordings stand in ``sessions/``: the bodies that each client sent, its headers but for
+credentials, and what the model did at each step.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.suites.clever_upstream import CleverUpstream, served
-from tests.suites.house import short_games
+from tests.suites.house import games_of
 from tests.suites.household_agent import AGENTS, Asking, Game, oracle_mind
 
 FOLDER = Path(__file__).with_name("sessions")
 MODEL = "household"
+STEPS = range(6, 7)
+"""Of the games that are played."""
 # Of the machine that recorded, or made anew by whoever replays.
 _LEFT_OUT = ("host", "content-length", "authorization", "x-api-key", "connection", "x-stainless-")
 
@@ -129,7 +131,7 @@ def record(play: Play, game: Game) -> dict[str, Any]:
 def main() -> None:
     """Records all sessions anew."""
     FOLDER.mkdir(exist_ok=True)
-    for (name, play), task in zip(SESSIONS.items(), short_games(), strict=False):
+    for (name, play), task in zip(SESSIONS.items(), games_of(STEPS), strict=False):
         session = record(play, Game(task))
         text = json.dumps(session, indent=1, ensure_ascii=False) + "\n"
         (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
