@@ -443,15 +443,15 @@ def api_key(model: ModelConfig, role: str) -> Secret | None:
     Raises:
         ConfigError: Its variable is not set.
     """
-    from tutelage.runtime.secret import Secret
+    from tutelage.runtime.secret import Secret, shown_variable
 
     if model.api_key_env is None:
         return None
     value = os.environ.get(model.api_key_env)
     if not value:
+        name = shown_variable(model.api_key_env)
         raise ConfigError(
-            f"{role}.api_key_env = {model.api_key_env!r}, but that variable is not set: "
-            f"export {model.api_key_env}=…"
+            f"{role}.api_key_env = {name!r}, but that variable is not set: export {name}=…"
         )
     return Secret(value)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tutelage.runtime.errors import RetrievalError, TutelageError
+from tutelage.runtime.models.failures import log_line
 from tutelage.runtime.prompt import CountTokens, PromptSettings, render
 from tutelage.runtime.protocols import AgreementRule, DeferralPolicy, Model, Retriever
 from tutelage.runtime.steps import action_text, read_step
@@ -117,7 +118,8 @@ class Deliberation:
         self.decision = Decision(served="teacher", reason=reason)
         if error is not None:
             self.error = line(error)
-            logger.warning("the teacher takes the step (%s): %s", reason.value, self.error)
+            logger.warning("the teacher takes the step (%s): %s", reason.value, log_line(error))
+            logger.debug("what failed: %s", self.error)
 
 
 class Deliberator:

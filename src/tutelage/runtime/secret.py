@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final, NoReturn, final
 
 SHORTEST_REDACTED = 8
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*|[a-z_][a-z0-9_]*", re.ASCII)
 
 
 @final
@@ -61,3 +63,12 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled: read it again where it is needed")
+
+
+def shown_variable(name: str) -> str:
+    """The name of an environment variable for an error; a key that stands in its place is masked.
+
+    Args:
+        name: As configured; names of variables are all upper or all lower case.
+    """
+    return name if _VARIABLE.fullmatch(name) else Secret.MASK

@@ -124,15 +124,20 @@ def test_brackets_in_texts_are_not_counted() -> None:
 )
 def test_no_body_makes_the_scan_slower_than_a_plain_loop_over_it(raw: bytes) -> None:
     check_depth(b"[]" * 1000, 64)  # loads what large bodies need
-    started_s = time.perf_counter()
-    loop = 0
-    for byte in raw:
-        loop += byte == 91
-    loop_s = time.perf_counter() - started_s
+    loops_s, scans_s = [], []
+    # In turns, and the best of each: other processes slow single ones down.
+    for _ in range(3):
+        started_s = time.perf_counter()
+        loop = 0
+        for byte in raw:
+            loop += byte == 91
+        loops_s.append(time.perf_counter() - started_s)
 
-    started_s = time.perf_counter()
-    assert is_refused(raw, 64)
-    assert time.perf_counter() - started_s < loop_s
+        started_s = time.perf_counter()
+        assert is_refused(raw, 64)
+        scans_s.append(time.perf_counter() - started_s)
+
+    assert min(scans_s) < min(loops_s)
 
 
 def test_a_body_is_refused_above_its_limit_and_the_client_is_told_so() -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tutelage.cascade.guards.arguments import ArgumentCheck
 from tutelage.runtime.protocols import DeferralPolicy
 from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
 
@@ -26,6 +27,7 @@ class ToolGuard:
     def __init__(self, policy: DeferralPolicy, teacher_only: Sequence[str] = ()) -> None:
         self._policy = policy
         self._teacher_only = tuple(teacher_only)
+        self._check = ArgumentCheck()
 
     def plan(self, step: Step) -> SamplePlan | Decision:
         """The wrapped policy's plan."""
@@ -50,7 +52,7 @@ class ToolGuard:
             name, arguments = call["name"], call["arguments"]
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in self._teacher_only):
                 return Reason.TEACHER_ONLY_TOOL
-            if name not in offered or not _fits(arguments, offered[name]):
+            if name not in offered or not self._check.fits(arguments, offered[name]):
                 return Reason.UNKNOWN_TOOL
         return None
 
@@ -63,30 +65,3 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
         for function in functions
         if isinstance(function, Mapping)
     ]
-
-
-def _fits(arguments: object, schema: object) -> bool:
-    """Whether arguments fit a schema; one that cannot be checked lets nothing pass."""
-    if schema is None:
-        return True
-    from jsonschema import Draft202012Validator, SchemaError, validators
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    # A client's regular expression could keep the event loop busy for ever.
-    plain = validators.extend(
-        Draft202012Validator, {"pattern": None, "patternProperties": None, "format": None}
-    )
-    try:
-        # An empty registry: references lead nowhere but into the schema itself.
-        return bool(plain(schema, registry=Registry()).is_valid(arguments))
-    except (
-        AttributeError,
-        KeyError,
-        RecursionError,
-        SchemaError,
-        TypeError,
-        Unresolvable,
-        ValueError,
-    ):
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -186,9 +187,13 @@ class _Request:
             return "cancelled"
         except TutelageError as error:
             return await self._refuse(error)
-        except Exception:
-            # The one edge: nothing may escape, and no client sees what went wrong in here.
-            logger.exception("a request failed inside the gateway")
+        except Exception as error:
+            # The one edge: nothing may escape, and no client sees what went wrong in here. Nor does
+            # the log: such an error may quote the request.
+            place = "".join(traceback.format_tb(error.__traceback__))
+            name = type(error).__name__
+            logger.error("a request failed inside the gateway: %s at\n%s", name, place.rstrip())
+            logger.debug("what failed", exc_info=error)
             failure = Failure(500, "internal", "the gateway failed; its log says how")
             await self._send_failure(failure, None)
             return "internal_error"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ DEFAULT_OUTPUT_TOKENS = 4096
 """Reserved for an answer to which the client sets no limit."""
 
 _LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_CHOICES = ("n", "best_of")
+_LARGEST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,10 @@ def estimate(
         PriceUnknown: What cannot be priced cannot be held to a budget.
     """
     prompt = -(-len(raw) // CHARACTERS_A_TOKEN)
-    limit = next((body[name] for name in _LIMITS if isinstance(body.get(name), int)), None)
-    output = DEFAULT_OUTPUT_TOKENS if limit is None else max(int(limit), 0)
-    choices = body.get("n")
-    output *= choices if isinstance(choices, int) and choices > 1 else 1
+    # Which of several limits counts is for the upstream to say.
+    limits = [value for name in _LIMITS if (value := _number(body.get(name))) is not None]
+    output = max(0, *limits) if limits else DEFAULT_OUTPUT_TOKENS
+    output *= max(1, *(_number(body.get(name)) or 1 for name in _CHOICES))
     model = str(body.get("model"))
     teacher = Usage(input_tokens=prompt, output_tokens=output)
     student = Usage(input_tokens=prompt, output_tokens=output * samples)
@@ -59,3 +62,10 @@ def estimate(
             raise PriceUnknown(f"no price is known for {model!r}, so no budget can be kept")
         cost_usd += price.uncached_cost_usd(usage)
     return Estimate(prompt + output, cost_usd)
+
+
+def _number(value: object) -> int | None:
+    """A whole number, rounded up, of what JSON calls one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return math.ceil(min(value, _LARGEST))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.gateway.caller import Caller
-from tutelage.runtime.secret import Secret
+from tutelage.runtime.secret import Secret, shown_variable
 
 KeyKind = Literal["client", "admin"]
 
@@ -147,16 +147,16 @@ def read_pepper(environment: Mapping[str, str], name: str) -> Pepper:
     Raises:
         ConfigError: The variable is not set, or its value is not usable.
     """
-    text = environment.get(name, "")
+    text, shown = environment.get(name, ""), shown_variable(name)
     if not text.strip():
         raise ConfigError(
-            f"{name} is not set: it holds the secret under which keys are stored; make one with "
+            f"{shown} is not set: it holds the secret under which keys are stored; make one with "
             "`openssl rand -hex 32`, and keep it as long as the keys"
         )
     try:
         return Pepper(Secret(text))
     except (ConfigError, ValueError) as error:
-        raise ConfigError(f"{name}: {error}") from None
+        raise ConfigError(f"{shown}: {error}") from None
 
 
 def new_key_text(

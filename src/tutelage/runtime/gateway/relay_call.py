@@ -19,7 +19,7 @@ from tutelage.runtime.gateway.estimate import estimate
 from tutelage.runtime.gateway.exchange import EVENTS, JSON, ClientGone, Exchange, RawHeaders
 from tutelage.runtime.gateway.limits import check_depth, check_shape
 from tutelage.runtime.gateway.parts import Parts
-from tutelage.runtime.gateway.splicing import WholeEvents, renamed, with_model, written
+from tutelage.runtime.gateway.splicing import WholeEvents, renamed, unambiguous, with_model, written
 from tutelage.runtime.gateway.token_count import count_input_tokens
 from tutelage.runtime.ids import new_id
 from tutelage.runtime.models.fallback import is_for_another
@@ -151,6 +151,7 @@ class RelayCall:
         self._upstream = upstream
         path = self._exchange.path.removeprefix("/v1")
         query = self._exchange.query.decode("latin-1")
+        raw = unambiguous(raw, body)
         if upstream.model_name is not None and self._is_step_model(path):
             raw = with_model(raw, body, upstream.model_name)
         reply = await upstream.transport.open(

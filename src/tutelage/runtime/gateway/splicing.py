@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,41 @@ from tutelage.runtime.models.sse import Event
 
 # LF and CRLF may be mixed: the line before the blank one ends in its own way.
 _EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+# By these we decide what a call may do and cost.
+_DECISIVE = (
+    "model", "stream", "n", "max_tokens", "max_completion_tokens", "max_output_tokens", "messages",
+    "input", "prompt", "previous_response_id",
+)  # fmt: skip
+_ESCAPED_LETTER = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
 _USAGE = b',"stream_options":{"include_usage":true}}'
+
+
+def unambiguous(raw: bytes, body: Mapping[str, Any]) -> bytes:
+    """The body as another reader reads it, too: written anew if a field stands in it twice.
+
+    Of two values some readers take the first, so that what was checked would not be what is served.
+
+    Args:
+        raw: The client's bytes.
+        body: The same, decoded.
+    """
+    escaped = b"\\u00" in raw and _ESCAPED_LETTER.search(raw) is not None
+    suspicious = escaped or any(
+        name in body and raw.count(b'"%s"' % name.encode()) > 1 for name in _DECISIVE
+    )
+    return orjson.dumps(body) if suspicious and _repeats(raw) else raw
+
+
+def _repeats(raw: bytes) -> bool:
+    """Whether a name stands twice in the outermost object."""
+    names: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        # Called for the outermost object last.
+        names[:] = [name for name, _ in pairs]
+
+    json.loads(raw, object_pairs_hook=note)
+    return len(set(names)) < len(names)
 
 
 def with_model(raw: bytes, body: Mapping[str, Any], model: str) -> bytes:

@@ -11,16 +11,18 @@ from typing import Any, TypeVar
 import orjson
 
 from tutelage.runtime.chunks import Accumulator
-from tutelage.runtime.errors import BadRequest, ModelError
+from tutelage.runtime.errors import BadRequest, BadResponse, ModelError
 from tutelage.runtime.gateway.alias import Alias, Upstream
 from tutelage.runtime.gateway.splicing import (
     WholeEvents,
     is_usage_only,
     renamed,
+    unambiguous,
     with_model,
     with_usage,
     written,
 )
+from tutelage.runtime.models.failures import log_line
 from tutelage.runtime.models.fallback import is_for_another
 from tutelage.runtime.models.sse import EventParser
 from tutelage.runtime.models.transport import Reply
@@ -120,7 +122,10 @@ class NativeStream:
                 out: list[bytes] = []
                 events = parser.feed(piece)
                 for event in events:
-                    chunks = decoder.feed(event)
+                    try:
+                        chunks = decoder.feed(event)
+                    except BadResponse as error:
+                        raise self._reply.named(error) from error
                     for chunk in chunks:
                         add(chunk)
                     if rewrites and not (self._drop_usage and any(map(is_usage_only, chunks))):
@@ -206,7 +211,10 @@ async def ask(alias: Alias, question: Question, request: ChatRequest) -> NativeA
             raise reply.broken("sent something other than JSON, or part of it") from error
         if not isinstance(body, dict):
             raise reply.broken("sent JSON that is no object")
-        completion = question.wire.completion(body)
+        try:
+            completion = question.wire.completion(body)
+        except BadResponse as error:
+            raise reply.named(error) from error
         own = upstream.model_name
         rename = own is not None and own != question.model and not question.keep_model
         if rename or question.answer_id or question.previous_id:
@@ -272,7 +280,9 @@ async def _first(
         except ModelError as error:
             if not is_for_another(error):
                 raise
-            logger.warning("upstream %s failed, the next one is asked: %s", upstream.name, error)
+            told = log_line(error)
+            logger.warning("upstream %s failed, the next one is asked: %s", upstream.name, told)
+            logger.debug("what failed: %s", error)
     return await attempt(usable[-1])
 
 
@@ -282,9 +292,10 @@ def _is_native(upstream: Upstream, question: Question) -> bool:
 
 def _native_body(upstream: Upstream, question: Question) -> bytes:
     name = upstream.model_name
+    raw = unambiguous(question.raw, question.body)
     if name is None or name == question.model:
-        return question.raw
-    return with_model(question.raw, question.body, name)
+        return raw
+    return with_model(raw, question.body, name)
 
 
 async def _open(upstream: Upstream, question: Question, raw: bytes) -> Reply:

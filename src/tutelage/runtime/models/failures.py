@@ -13,6 +13,7 @@ from tutelage.runtime.errors import (
     ModelTimeout,
     RateLimited,
     Refused,
+    TutelageError,
 )
 
 # Wordings of OpenAI, Anthropic, Google, vLLM, SGLang, llama.cpp, Ollama and their proxies.
@@ -93,6 +94,14 @@ def is_transient(error: ModelError) -> bool:
     if isinstance(error, RateLimited | ModelTimeout) or error.status is None:
         return True
     return error.status >= 500
+
+
+def log_line(error: Exception) -> str:
+    """An error for the log: without an endpoint's own words, which may quote a prompt."""
+    name = type(error).__name__
+    if isinstance(error, ModelError) and error.body is not None:
+        return name if error.status is None else f"{name}, status {error.status}"
+    return f"{name}: {error}" if isinstance(error, TutelageError) else name
 
 
 def _reason(error: Mapping[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from tutelage.runtime.errors import BadResponse, ConfigError, ContextTooLong, ModelError
-from tutelage.runtime.models.failures import is_transient
+from tutelage.runtime.models.failures import is_transient, log_line
 from tutelage.runtime.protocols import Model
 from tutelage.runtime.types import ChatRequest, Completion
 
@@ -107,7 +107,8 @@ class FallbackModel:
 
     def _goes_on(self, tried: list[str], error: ModelError) -> bool:
         """Whether the next model is to be asked; adds the failure to what was tried."""
-        tried.append(f"{self._names[len(tried)]} failed ({type(error).__name__}: {error})")
+        logger.debug("a model failed: %s", error)
+        tried.append(f"{self._names[len(tried)]} failed ({log_line(error)})")
         is_last = len(tried) == len(self._models)
         if not is_last and is_for_another(error, longer_context=self._longer_context):
             return True

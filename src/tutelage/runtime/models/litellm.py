@@ -197,15 +197,16 @@ class LitellmModel:
             raise self._failure(error) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # The code of a provider stumbled over its answer.
+            told: dict[str, object] = {"message": self._told(error)}
             raise BadResponse(
-                f"{self._name} failed ({type(error).__name__}): {self._told(error)}"
+                f"{self._name} failed ({type(error).__name__}): {told['message']}", body=told
             ) from error
 
     def _failure(self, error: Exception) -> ModelError:
         status = getattr(error, "status_code", None)
         told = self._told(error)
         if not isinstance(status, int):
-            return BadResponse(f"{self._name} failed: {told}")
+            return BadResponse(f"{self._name} failed: {told}", body={"message": told})
         sent = getattr(error, "body", None)
         told_by = sent if isinstance(sent, dict) and sent.get("message") else {"message": told}
         headers = getattr(error, "litellm_response_headers", None) or {}

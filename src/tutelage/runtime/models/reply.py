@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 
 import aiohttp
+import orjson
+from multidict import CIMultiDict
 
 from tutelage.runtime.errors import BadResponse, ModelError
 from tutelage.runtime.models.breaker import Breaker
@@ -30,6 +32,7 @@ class Reply:
         deadlines: Those of the call.
         redacted: Masks our key in what the endpoint wrote.
         breaker: Is told how the answer ended.
+        unfinished: How many bytes at the end of a piece may be the beginning of our key.
 
     Attributes:
         status: HTTP status.
@@ -44,13 +47,16 @@ class Reply:
         deadlines: Deadlines,
         redacted: Callable[[bytes], bytes],
         breaker: Breaker | None = None,
+        unfinished: Callable[[bytes], int] = lambda _: 0,
     ) -> None:
         self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.headers = masked_headers(response.headers, redacted)
         self.redacted = redacted
         self._endpoint = endpoint
         self._response = response
         self._first: bytes | None = piece
+        self._unfinished = unfinished
+        self._held = b""
         self._silence = _Silence(response.content, deadlines)
         self._breaker = breaker
         self.on_close: Callable[[], None] | None = None
@@ -64,9 +70,21 @@ class Reply:
     async def piece(self) -> bytes:
         """What has arrived of the body since the last call, unbuffered; empty at its end.
 
+        Our key is masked in it; what may be its beginning waits for the next piece.
+
         Raises:
             ModelError: The body broke off, or a deadline passed.
         """
+        while True:
+            arrived = await self._arrived()
+            content = self.redacted(self._held + arrived)
+            held = self._unfinished(content) if arrived else 0
+            passed = len(content) - held
+            self._held = content[passed:]
+            if passed or not arrived:
+                return content[:passed] if held else content
+
+    async def _arrived(self) -> bytes:
         if self._first is not None:
             piece, self._first = self._first, None
             return piece
@@ -127,6 +145,14 @@ class Reply:
             status=self.status,
         )
 
+    def named(self, error: BadResponse) -> BadResponse:
+        """An error of a wire, which knows neither the endpoint nor its key."""
+        body = error.body and orjson.loads(self.redacted(orjson.dumps(error.body)))
+        told = self.redacted(str(error).encode()).decode()
+        return BadResponse(
+            f"{self._endpoint}: {told}", status=error.status or self.status, body=body
+        )
+
     def _settle(self, *, succeeded: bool) -> None:
         """Tells the breaker, once, how the answer ended."""
         breaker, self._breaker = self._breaker, None
@@ -134,6 +160,24 @@ class Reply:
             breaker.succeeded()
         elif breaker is not None:
             breaker.failed()
+
+
+def masked_headers(
+    headers: Mapping[str, str], redacted: Callable[[bytes], bytes]
+) -> Mapping[str, str]:
+    """Headers of an endpoint without our key, looked up case-insensitively.
+
+    Args:
+        headers: As they came.
+        redacted: Masks our key.
+    """
+    whole = "\n".join(headers.values()).encode(errors="surrogateescape")
+    if redacted(whole) is whole:
+        return headers
+    return CIMultiDict(
+        (name, redacted(value.encode(errors="surrogateescape")).decode(errors="replace"))
+        for name, value in headers.items()
+    )
 
 
 class _Silence:

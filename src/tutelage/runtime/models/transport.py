@@ -20,9 +20,9 @@ from tutelage.runtime.models.attempts import attempted
 from tutelage.runtime.models.breaker import Breaker
 from tutelage.runtime.models.deadlines import Deadlines, Timeouts
 from tutelage.runtime.models.failures import error_for
-from tutelage.runtime.models.reply import Reply
+from tutelage.runtime.models.reply import Reply, masked_headers
 from tutelage.runtime.models.retries import Retries, retry_after_s
-from tutelage.runtime.secret import Secret
+from tutelage.runtime.secret import SHORTEST_REDACTED, Secret
 from tutelage.version import __version__
 
 __all__ = ["Reply", "Transport", "anthropic", "bearer", "checked_url"]
@@ -91,6 +91,7 @@ class Transport:
         self.breaker = breaker
         self._headers = headers
         self._secret = secret
+        self._secret_bytes = secret.reveal().encode() if secret is not None else b""
         self._timeouts = timeouts
         self._retries = retries
         self._clock = clock
@@ -172,11 +173,19 @@ class Transport:
         return f"Transport({self.base_url!r})"
 
     def redacted(self, content: bytes) -> bytes:
-        """What an endpoint wrote, without our key, which some echo in their errors."""
-        if self._secret is None:
+        """What an endpoint wrote, without our key, which some echo."""
+        if self._secret is None or self._secret_bytes not in content:
             return content
         text = content.decode(errors="surrogateescape")
         return self._secret.redact(text).encode(errors="surrogateescape")
+
+    def _unfinished(self, content: bytes) -> int:
+        """How many bytes at the end of a piece of an answer may be the beginning of our key."""
+        key = self._secret_bytes
+        if content[-1:] not in key or len(key) < SHORTEST_REDACTED:
+            return 0
+        longest = min(len(key) - 1, len(content))
+        return next((n for n in range(longest, 0, -1) if content.endswith(key[:n])), 0)
 
     def _url(self, path: str) -> URL:
         """The address of a call; parsing one costs as much as half a call."""
@@ -215,7 +224,13 @@ class Transport:
                     piece = await response.content.readany()
                     handed_over = True
                     return Reply(
-                        self.base_url, response, piece, deadlines, self.redacted, self.breaker
+                        self.base_url,
+                        response,
+                        piece,
+                        deadlines,
+                        self.redacted,
+                        self.breaker,
+                        self._unfinished,
                     )
                 raise self._failure(response, await _at_most(response, _ERROR_BYTES))
         except aiohttp.ConnectionTimeoutError as error:
@@ -243,7 +258,8 @@ class Transport:
             body = None
         asked_s = retry_after_s(response.headers, self._wall_clock())
         error = error_for(self.base_url, response.status, body, retry_after_s=asked_s)
-        error.raw, error.headers = raw, response.headers
+        error.raw = raw
+        error.headers = masked_headers(response.headers, self.redacted)
         return error
 
     async def _live_session(self) -> aiohttp.ClientSession:

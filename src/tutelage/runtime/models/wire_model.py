@@ -12,7 +12,7 @@ from tutelage.runtime.errors import BadRequest, BadResponse, ConfigError
 from tutelage.runtime.models.fields import only_public
 from tutelage.runtime.models.sampling import in_batches
 from tutelage.runtime.models.sse import EventParser
-from tutelage.runtime.models.transport import Reply, Transport
+from tutelage.runtime.models.transport import Transport
 from tutelage.runtime.types import ChatRequest, Completion
 from tutelage.runtime.wires.protocol import Wire
 
@@ -82,7 +82,7 @@ class WireModel:
                     try:
                         chunks = decoder.feed(event)
                     except BadResponse as error:
-                        raise self._named(error, reply) from error
+                        raise reply.named(error) from error
                     for chunk in chunks:
                         yield chunk
                     if decoder.done:
@@ -123,7 +123,7 @@ class WireModel:
         try:
             return self.wire.completion(body)
         except BadResponse as error:
-            raise self._named(error, reply) from error
+            raise reply.named(error) from error
 
     def _body(self, request: ChatRequest, *, stream: bool) -> bytes:
         if self._allowed_fields is not None:
@@ -134,11 +134,3 @@ class WireModel:
             return orjson.dumps(body)
         except TypeError as error:
             raise BadRequest(f"the request cannot be written as JSON: {error}") from error
-
-    def _named(self, error: BadResponse, reply: Reply) -> BadResponse:
-        """An error of the wire, which knows neither the endpoint nor its key."""
-        body = error.body and orjson.loads(reply.redacted(orjson.dumps(error.body)))
-        told = reply.redacted(str(error).encode()).decode()
-        return BadResponse(
-            f"{self.transport.base_url}: {told}", status=error.status or reply.status, body=body
-        )
