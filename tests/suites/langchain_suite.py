@@ -1,4 +1,7 @@
-"""LangChain's own integration tests of chat models; run by ``test_langchain``."""
+"""LangChain's own integration tests of chat models; run by ``test_langchain``.
+
+They skip what fetches files from the internet (images, PDF), audio, and cassettes of traffic.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,14 @@ class Suite(ChatModelIntegrationTests):
         type(self).door = door
 
     @property
+    def model_override_value(self) -> str:
+        return "teacher"
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatOpenAI
 
@@ -32,6 +43,7 @@ class Suite(ChatModelIntegrationTests):
             "api_key": "unused",
             "stream_usage": True,
             "use_responses_api": False,
+            "max_retries": 0,
         }
 
 
