@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -112,6 +113,9 @@ class TextGenerator:
         if self._tokenizer.chat_template is None:
             raise ConfigError(f"the tokenizer of {checkpoint} has no chat template: add one")
         self._model.to(device).eval()
+        # transformers 5.24 renamed the argument, and warns of the old name.
+        taken = inspect.signature(self._model.forward).parameters
+        self._cache_argument = "cache" if "cache" in taken else "past_key_values"
         self._device = device
         self._longest = int(self._model.config.max_position_embeddings)
         self._max_prompt_tokens = min(max_prompt_tokens or self._longest - 1, self._longest - 1)
@@ -198,7 +202,10 @@ class TextGenerator:
             _raise_if(cancelled)
             chunk = torch.tensor([tokens[start : start + PREFILL_CHUNK]], device=self._device)
             answer = self._model(
-                input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=chunk,
+                use_cache=True,
+                logits_to_keep=1,
+                **{self._cache_argument: cache},
             )
             logits = answer.logits[:, -1]
         return logits, [(layer.keys, layer.values) for layer in cache.layers], reused
@@ -237,7 +244,7 @@ class TextGenerator:
             if all(sample.finish_reason for sample in samples):
                 return samples
             logits = self._model(
-                input_ids=chosen[:, None], past_key_values=cache, use_cache=True
+                input_ids=chosen[:, None], use_cache=True, **{self._cache_argument: cache}
             ).logits[:, -1]
 
     def _extend(self, sample: GeneratedText, token: int, limit: int, stop: tuple[str, ...]) -> None:
