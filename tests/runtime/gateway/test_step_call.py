@@ -426,6 +426,32 @@ async def test_what_a_request_cost_is_taken_from_the_budget_of_its_key(
     assert standing.spent_usd > 0
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_relayed_call_that_only_the_upstream_understands_is_booked_too(
+    stream: bool, guarded: Served, world: World
+) -> None:
+    key = guarded.key = await guarded.issue(budget_usd=1.0)
+
+    got = await guarded.ask("chat", call("chat", "passthrough", stream=stream, temperature=5))
+    standing = await guarded.settled(key)
+
+    assert (got.status, world.teacher.calls()) == (200, 1)
+    assert standing.spent_usd > 0
+
+
+async def test_a_key_of_which_no_demonstrations_may_be_made_forbids_it_for_its_requests(
+    guarded: Served,
+) -> None:
+    guarded.key = await guarded.issue(writer=False)
+    await guarded.ask("chat", call("chat", "cascade"))
+    guarded.key = await guarded.issue()
+    await guarded.ask("chat", call("chat", "cascade"))
+
+    traces = await guarded.traces(2, tenant="acme")
+
+    assert sorted(trace.no_train for trace in traces) == [False, True]
+
+
 @wires
 async def test_a_budget_that_does_not_cover_a_request_refuses_it(
     wire: str, guarded: Served, world: World

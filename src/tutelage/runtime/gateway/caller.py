@@ -22,6 +22,8 @@ class Caller:
     budget_period_s: float | None = None
     """Length of a period, from the key's creation on; ``None``: the budget never renews."""
 
+    writer: bool = True
+    """Whether demonstrations may be made of what the key asks."""
     is_limited: bool = field(init=False)
     """Whether requests have to be counted before they are served."""
 

@@ -101,6 +101,7 @@ class Key:
             parallel_requests=rights.parallel_requests,
             budget_usd=rights.budget_usd,
             budget_period_s=rights.budget_period_s,
+            writer=rights.writer,
         )
 
 

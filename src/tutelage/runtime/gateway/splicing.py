@@ -107,6 +107,11 @@ def renamed(
     return answer
 
 
+def without_previous(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The call for an upstream that does not know what it goes on from: its items stand in it."""
+    return {name: value for name, value in body.items() if name != "previous_response_id"}
+
+
 def is_usage_only(chunk: Mapping[str, Any]) -> bool:
     """Whether a chat chunk carries the usage and nothing else."""
     return chunk.get("choices") == [] and bool(chunk.get("usage"))

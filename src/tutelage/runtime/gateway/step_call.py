@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
@@ -32,11 +32,13 @@ from tutelage.runtime.gateway.limits import check_depth, check_shape
 from tutelage.runtime.gateway.parts import Parts
 from tutelage.runtime.gateway.response_keeper import ResponseKeeper
 from tutelage.runtime.gateway.sessions import session_of
+from tutelage.runtime.gateway.splicing import without_previous
 from tutelage.runtime.gateway.teachers import (
     ChatAnswer,
     ChatStream,
     NativeStream,
     Question,
+    Taught,
     ask,
     ask_live,
 )
@@ -50,11 +52,8 @@ from tutelage.runtime.wires.protocol import Asked, Encoder, Wire, WireName
 from tutelage.runtime.wires.responses_ids import is_ours, response_id
 from tutelage.runtime.wires.responses_items import continued
 
-Result = TypeVar("Result")
 _Conclusion = tuple[Completion | None, Usage | None, BaseException | None]
 _ID_PREFIXES: dict[WireName, str] = {"chat": "chatcmpl-", "responses": "", "messages": "msg_"}
-
-
 _RELAYED = answer_headers(
     Account("", mode="passthrough", reason=Reason.PASSTHROUGH.value), without=("decision_id",)
 )
@@ -165,7 +164,7 @@ class StepCall:
             items = await self._parts.responses.conversation(self.caller.tenant, previous)
             self._previous_id = previous
             self._body = continued(body, items)
-            self._raw = orjson.dumps(_without_previous(self._body))
+            self._raw = orjson.dumps(without_previous(self._body))
         wants_kept = self._wire.name == "responses" and body.get("store") is not False
         # An upstream that is asked all calls keeps its own.
         if wants_kept and not self._relays_all:
@@ -204,7 +203,7 @@ class StepCall:
             mode=self.mode,
             unsupported=self._asked.unsupported or self._asked.native_only,
             key_id=self.caller.key_id,
-            no_train=self._options.no_train,
+            no_train=self._options.no_train or not self.caller.writer,
             id=self.id,
         )
 
@@ -314,7 +313,7 @@ class StepCall:
             await self._keeper.keep(self._written_anew(completion, {}))
         yield encoder.finish(facts(self._account()))
 
-    async def _ask(self, asking: Awaitable[Result]) -> Result:
+    async def _ask(self, asking: Awaitable[Taught]) -> Taught:
         """Awaits the teacher; if it fails, or the client leaves, the call is concluded."""
         runtime, thought = self._model.runtime, self.thought
         if thought is not None:
@@ -327,11 +326,10 @@ class StepCall:
             self._conclude(None, None, error)
             raise
         self._took(self._parts.timer() - asked_s)
-        upstream = getattr(answer, "upstream", None)
-        if upstream is not None:
-            self._upstream, self._price = upstream.name, upstream.price
-            if thought is not None:
-                thought.teacher_price = upstream.price
+        upstream = answer.upstream
+        self._upstream, self._price = upstream.name, upstream.price
+        if thought is not None:
+            thought.teacher_price = upstream.price
         return answer
 
     def _took(self, teacher_s: float) -> None:
@@ -346,7 +344,7 @@ class StepCall:
             wire=self._wire,
             model=str(self._body["model"]),
             raw=self._raw,
-            body=_without_previous(self._body) if self._previous_id else self._body,
+            body=without_previous(self._body) if self._previous_id else self._body,
             path=f"{self._wire.path}?{query}" if query else self._wire.path,
             headers=forwarded_headers(self._exchange.raw_headers),
             native_only=self._asked.native_only if self._asked else None,
@@ -443,11 +441,20 @@ class StepCall:
                 await self._written
         finally:
             if self._reservation is not None:
-                spent = self.trace
-                cost_usd = sum(spent.cost_usd.values()) if spent else 0.0
-                used = spent.usage.values() if spent else ()
-                tokens = sum(one.prompt_tokens + one.output_tokens for one in used)
-                await self._reservation.settle(cost_usd, tokens)
+                await self._reservation.settle(*self._spent())
+
+    def _spent(self) -> tuple[float, int]:
+        """Dollars and tokens of the call, whether there is a trace of it or not."""
+        if self.trace is not None:
+            used = list(self.trace.usage.values())
+            cost_usd = sum(self.trace.cost_usd.values())
+        else:
+            # A call that only its upstream understands is billed all the same.
+            usage = self._relayed[1] if self._relayed else None
+            used = [usage] if usage is not None else []
+            price = self._price or self._model.runtime.price("teacher", str(self._body["model"]))
+            cost_usd = sum(price.cost_usd(one) for one in used) if price is not None else 0.0
+        return cost_usd, sum(one.prompt_tokens + one.output_tokens for one in used)
 
     def _remember(self, thought: Deliberation, completion: Completion | None) -> None:
         """Lets the next step of a client that names no session find its episode."""
@@ -483,8 +490,3 @@ class StepCall:
             thought, completion, teacher_usage, error=error
         )
         self._remember(thought, completion)
-
-
-def _without_previous(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The call for an upstream that does not know what it goes on from: its items stand in it."""
-    return {name: value for name, value in body.items() if name != "previous_response_id"}

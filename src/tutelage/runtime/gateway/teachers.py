@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -60,6 +60,16 @@ class Question:
     """Takes the place of the upstream's own id of a response that is kept here."""
     previous_id: str | None = None
     """The response kept here that the call goes on from; the upstream does not know it."""
+
+
+class _Taught(Protocol):
+    """What a teacher gave, and which one."""
+
+    @property
+    def upstream(self) -> Upstream: ...
+
+
+Taught = TypeVar("Taught", bound=_Taught)
 
 
 @dataclass(frozen=True, slots=True)
