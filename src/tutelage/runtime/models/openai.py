@@ -6,23 +6,23 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from random import Random
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
-from tutelage.runtime.errors import BadRequest, BadResponse, ConfigError
+from tutelage.runtime.errors import BadRequest, BadResponse
 from tutelage.runtime.models.answers import completion_from
 from tutelage.runtime.models.breaker import Breaker
 from tutelage.runtime.models.deadlines import Timeouts
 from tutelage.runtime.models.failures import error_object
 from tutelage.runtime.models.fields import only_public
 from tutelage.runtime.models.retries import Retries
-from tutelage.runtime.models.sampling import in_batches
 from tutelage.runtime.models.sse import EventParser
 from tutelage.runtime.models.transport import Reply, Transport
+from tutelage.runtime.models.wire_model import WireModel
 from tutelage.runtime.secret import Secret
 from tutelage.runtime.types import ChatRequest, Completion
+from tutelage.runtime.wires.chat import ChatWire
 from tutelage.runtime.wires.native import plain
 
 __all__ = ["OpenAIModel", "Retries", "Timeouts"]
@@ -30,7 +30,7 @@ __all__ = ["OpenAIModel", "Retries", "Timeouts"]
 PATH = "/chat/completions"
 
 
-class OpenAIModel:
+class OpenAIModel(WireModel):
     """A chat model at an OpenAI-compatible endpoint.
 
     Calls are made again, within ``retries`` and the total deadline, after 429, 5xx, timeouts and
@@ -72,7 +72,7 @@ class OpenAIModel:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Random | None = None,
     ) -> None:
-        self.transport = Transport(
+        transport = Transport(
             base_url,
             secret=api_key,
             timeouts=timeouts,
@@ -83,27 +83,15 @@ class OpenAIModel:
             sleep=sleep,
             random=random,
         )
-        self.base_url = self.transport.base_url
-        self.model = model.strip()
-        if not self.model:
-            raise ConfigError("model = '': give the endpoint's own name of the model")
-        if max_n is not None and max_n < 1:
-            raise ConfigError(f"max_n = {max_n}: give 1 or more, or leave it out")
-        self._extra_body = dict(extra_body or {})
-        self._allowed_fields = allowed_fields
-        self._max_n = max_n
-
-    async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
-        """Samples ``n`` choices for one prompt; one call, or several if ``n`` is above ``max_n``.
-
-        Raises:
-            BadRequest: The request cannot be written as JSON.
-            ModelError: The endpoint failed.
-        """
-        wanted = n if n > 1 else request.n or 1
-        if self._max_n is not None and wanted > self._max_n:
-            return await in_batches(self._sample, request, wanted, self._max_n)
-        return await self._sample(request, wanted if wanted > 1 else request.n)
+        super().__init__(
+            transport,
+            ChatWire(),
+            model,
+            max_n=max_n,
+            extra_body=extra_body,
+            allowed_fields=allowed_fields,
+        )
+        self.base_url = transport.base_url
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any]]:
         """Yields the chunks of a streamed answer.
@@ -117,7 +105,7 @@ class OpenAIModel:
         """
         asked = request.model_extra or {}
         options = {"include_usage": True, **(asked.get("stream_options") or {})}
-        body = self._body(request, stream=True, stream_options=options)
+        body = self._chat_body(request, stream=True, stream_options=options)
         reply = await self.transport.open(PATH, body)
         parser = EventParser()
         try:
@@ -131,30 +119,15 @@ class OpenAIModel:
         finally:
             reply.close()
 
-    async def aclose(self) -> None:
-        """Closes this loop's connections; the model may be used again and then opens new ones."""
-        await self.transport.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     def __repr__(self) -> str:
         return f"OpenAIModel({self.base_url!r}, {self.model!r})"
 
     async def _sample(self, request: ChatRequest, n: int | None) -> Completion:
-        body = self._body(request, n=n, stream=None, stream_options=None)
+        body = self._chat_body(request, n=n, stream=None, stream_options=None)
         reply = await self.transport.open(PATH, body)
         return self._completion(await reply.read(), reply)
 
-    def _body(self, request: ChatRequest, **fields: Any) -> bytes:
+    def _chat_body(self, request: ChatRequest, **fields: Any) -> bytes:
         """The JSON body: the request's own fields, then the endpoint's, then ``fields``."""
         asked = plain(request).wire()
         if self._allowed_fields is not None:
@@ -174,7 +147,7 @@ class OpenAIModel:
             raise reply.broken("sent something other than JSON, or part of it") from error
         if isinstance(body, dict) and not body.get("choices"):
             body = orjson.loads(reply.redacted(content))
-        return completion_from(body, self.base_url, self.model)
+        return completion_from(body, self.base_url, self.model or "")
 
     def _chunk(self, data: bytes, reply: Reply) -> dict[str, Any]:
         try:
