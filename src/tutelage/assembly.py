@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tutelage.runtime.config import Config, ModelConfig
 from tutelage.runtime.errors import ConfigError, PriceUnknown
@@ -188,14 +188,20 @@ class Assembly:
         )
 
     def agreement(self) -> AgreementRule:
-        """The agreement rule: all samples, or ``cascade.agree`` of them.
+        """The agreement rule, as ``cascade.rule`` names it.
 
         Raises:
-            ConfigError: More votes are needed than samples are drawn.
+            ConfigError: More votes are needed than samples are drawn, or the threshold is none of
+                the rule's.
         """
-        from tutelage.cascade.agreement import MOfN, Unanimous
+        from tutelage.cascade.agreement import Majority, MOfN, Unanimous, Weighted
 
-        needed, drawn = self.config.cascade.agree, self.config.cascade.samples
+        cascade = self.config.cascade
+        if cascade.rule == "majority":
+            return Majority(self.canonicalizer(), cascade.rule_threshold)
+        if cascade.rule == "likelihood":
+            return Weighted(self.canonicalizer(), cascade.rule_threshold)
+        needed, drawn = cascade.agree, cascade.samples
         if needed is None:
             return Unanimous(self.canonicalizer())
         if needed > drawn:
@@ -223,9 +229,14 @@ class Assembly:
 
         cascade = self.config.cascade
         name = name or cascade.policy
-        options: dict[str, float | int] = {}
+        options: dict[str, Any] = {}
         if name == "paper":
-            options = {"samples": cascade.samples, "temperature": cascade.temperature}
+            options = {
+                "samples": cascade.samples,
+                "temperature": cascade.temperature,
+                "draw": cascade.draw,
+                "greedy_first": cascade.greedy_first,
+            }
         elif name == "random":
             options = {
                 "p_teacher": cascade.p_teacher if p_teacher is None else p_teacher,
@@ -433,6 +444,7 @@ def endpoint(model: ModelConfig, role: str) -> OpenAIModel:
         api_key=api_key(model, role),
         timeouts=timeouts(model),
         retries=Retries(attempts=model.attempts),
+        extra_body={"logprobs": True} if getattr(model, "logprobs", False) else None,
         allowed_fields=PUBLIC_FIELDS if role == "student" else None,
     )
 

@@ -32,6 +32,8 @@ from tutelage.runtime.errors import (
 from tutelage.runtime.models.scripted import ScriptedModel
 from tutelage.runtime.prompt import PromptSettings
 from tutelage.runtime.types import (
+    Action,
+    Agreement,
     ChatRequest,
     Completion,
     Decision,
@@ -114,10 +116,12 @@ class Failing(Paper):
         super().__init__()
         self.error, self.plans = error, plans
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         if self.plans:
             raise self.error
-        return super().plan(step)
+        return super().plan(step, demonstrations)
 
     def decide(self, *_: Any) -> Decision:
         raise self.error
@@ -496,3 +500,102 @@ def test_only_a_routed_answer_that_can_call_nothing_goes_out_as_it_comes(
 
 def test_an_error_is_one_line_with_its_name() -> None:
     assert line(BadResponse("no JSON")) == "BadResponse: no JSON"
+
+
+# Plans that wait for demonstrations, and actions that are recalled.
+
+
+class Looking(Paper):
+    """A policy that plans when it sees the demonstrations."""
+
+    def __init__(self, *plans: SamplePlan | Decision) -> None:
+        super().__init__()
+        self.plans = list(plans)
+        self.seen: list[Sequence[Retrieved] | None] = []
+
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
+        self.seen.append(demonstrations)
+        return SamplePlan(3, waits=True) if demonstrations is None else self.plans.pop(0)
+
+    def decide(
+        self, step: Step, agreement: Agreement, demonstrations: Sequence[Retrieved]
+    ) -> Decision:
+        self.agreement = agreement
+        return Decision(served="student", reason=Reason.AGREED, score=agreement.share)
+
+
+@pytest.mark.parametrize("mode", ["cascade", "route"])
+async def test_a_plan_that_waits_is_made_when_the_demonstrations_are_there(mode: Mode) -> None:
+    student = ScriptedModel("go")
+    uncovered = Decision(served="teacher", reason=Reason.UNDECIDED)
+    policy = Looking(uncovered)
+    shelf = Shelf()
+    made = deliberator(student, retriever=shelf, policy=policy)
+    assert await decided(made, thought(mode)) == ("teacher", Reason.UNDECIDED)
+    assert [seen if seen is None else len(seen) for seen in policy.seen] == [None, 1]
+    assert (shelf.asked, student.calls) == (1, [])
+
+
+@pytest.mark.parametrize("mode", ["cascade", "route"])
+async def test_a_recalled_action_is_served_without_a_model(mode: Mode) -> None:
+    student = ScriptedModel("go")
+    policy = Looking(SamplePlan(3, recalled="sweep", votes=(2, 3)))
+    made, about = deliberator(student, retriever=Shelf(), policy=policy), thought(mode)
+    assert await decided(made, about) == ("student", Reason.AGREED)
+    assert student.calls == []
+    assert about.student_answer(words).text == "sweep"
+    assert about.student_usage(words) == Usage()
+    assert policy.agreement.recalled
+    assert policy.agreement.votes == ((Action("text", "sweep"), 2),)
+    assert about.decision.score == pytest.approx(2 / 3)
+
+
+async def test_a_recalled_tool_call_is_a_tool_call_again() -> None:
+    call = '{"tool_calls":[{"name":"walk","arguments":"{}"}]}'
+    policy = Looking(SamplePlan(1, recalled=call, votes=(1, 1)))
+    about = thought()
+    await deliberator(ScriptedModel("go"), retriever=Shelf(), policy=policy).deliberate(about, None)
+    choice = about.student_answer(words).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.tool_calls is not None
+    assert choice.message.tool_calls[0]["function"] == {"name": "walk", "arguments": "{}"}
+
+
+async def test_samples_one_by_one_stop_at_the_first_disagreement() -> None:
+    student = ScriptedModel(["go", "look", "go", "go", "go"])
+    about = thought()
+    made = deliberator(student, policy=Paper(5, 0.7, "sequential"))
+    assert await decided(made, about) == ("teacher", Reason.DISAGREED)
+    assert len(student.calls) == len(about.samples) == 2
+    assert about.lost_calls == 0
+
+
+async def test_what_was_drawn_before_a_late_sample_is_paid_for() -> None:
+    class Slow(ScriptedModel):
+        async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
+            if self.calls:
+                await asyncio.Event().wait()
+            return await super().complete(request, n)
+
+    student = Slow("go", usage=Usage(input_tokens=10, output_tokens=1))
+    about = thought()
+    made = deliberator(student, policy=Paper(3, 0.7, "sequential"), student_deadline_s=0.05)
+    assert await decided(made, about) == ("teacher", Reason.STUDENT_LATE)
+    assert about.lost_calls == 1
+    assert about.prompt is not None
+    lost_tokens = sum(words(message.text) for message in about.prompt.messages)
+    assert about.student_usage(words) == Usage(input_tokens=10 + lost_tokens, output_tokens=1)
+
+
+async def test_log_probabilities_of_samples_are_not_shown_to_the_client() -> None:
+    class Telling(ScriptedModel):
+        async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
+            made = await super().complete(request, n)
+            told = [c.model_copy(update={"logprobs": {"content": []}}) for c in made.choices]
+            return made.model_copy(update={"choices": told})
+
+    about = thought()
+    await deliberator(Telling("go")).deliberate(about, None)
+    assert about.student_answer(words).choices[0].logprobs is None

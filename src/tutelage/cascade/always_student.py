@@ -26,7 +26,9 @@ class AlwaysStudent:
             raise ConfigError(f"samples = {samples}: the student needs at least 1 sample a step")
         self._plan = SamplePlan(samples, temperature)
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """One greedy sample, unless configured otherwise."""
         return self._plan
 

@@ -13,7 +13,9 @@ class AlwaysTeacher:
     Source: the baseline "teacher" of arXiv 2512.02543.
     """
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """The teacher, without a sample."""
         return Decision(served="teacher", reason=Reason.ALWAYS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tutelage.runtime.errors import ConfigError
-from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
+from tutelage.runtime.types import Agreement, Decision, Draw, Reason, Retrieved, SamplePlan, Step
 
 
 class Paper:
@@ -19,17 +19,27 @@ class Paper:
     Args:
         samples: N.
         temperature: Sampling temperature; ``None`` keeps the request's own.
+        draw: In one call, one by one, or in a race.
+        greedy_first: Whether the first sample is the greedy one.
 
     Raises:
         ConfigError: ``samples`` is below 2: a single sample always agrees with itself.
     """
 
-    def __init__(self, samples: int = 3, temperature: float | None = 0.7) -> None:
+    def __init__(
+        self,
+        samples: int = 3,
+        temperature: float | None = 0.7,
+        draw: Draw = "together",
+        greedy_first: bool = False,
+    ) -> None:
         if samples < 2:
             raise ConfigError(f"samples = {samples}: agreement needs at least 2 samples a step")
-        self._plan = SamplePlan(samples, temperature)
+        self._plan = SamplePlan(samples, temperature, draw, greedy_first)
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """N samples at every step."""
         return self._plan
 

@@ -34,7 +34,9 @@ class RandomMix:
         self._seed = seed
         self._plan = SamplePlan(1, temperature)
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """The teacher without a sample, or one sample of the student."""
         decision = self._toss(step)
         return decision if decision.served == "teacher" else self._plan

@@ -65,11 +65,13 @@ class TimedPolicy:
     policy: DeferralPolicy
     watch: Stopwatch
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """The policy's plan."""
         started = self.watch.clock()
         try:
-            return self.policy.plan(step)
+            return self.policy.plan(step, demonstrations)
         finally:
             self.watch.hops["policy"] += self.watch.clock() - started
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tutelage.runtime.errors import ConfigError
+from tutelage.runtime.types import Draw
 
 ENVIRONMENT_PREFIX = "TUTELAGE_"
 DEFAULT_FILE = "tutelage.toml"
@@ -90,6 +91,8 @@ class StudentConfig(ModelConfig):
     """Folder of a Hugging Face checkpoint; absent: SmolLM2-135M-Instruct from the cache."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of the in-process student; absent: all cores but one."""
+    logprobs: bool = False
+    """Whether the endpoint is asked for the log-probabilities of its samples."""
 
 
 class RetrievalConfig(Section):
@@ -142,6 +145,18 @@ class CascadeConfig(Section):
     """Student answers that vote at a step."""
     temperature: float = Field(0.7, ge=0, le=2)
     """Temperature of the samples that vote."""
+    draw: Draw = "together"
+    """``together``: one call for all samples; ``sequential``: one by one, until no further one can
+    matter; ``racing``: all at once, and the late ones are given up. The first bills the prompt
+    once, the others suit an endpoint that caches it."""
+    greedy_first: bool = False
+    """Whether the first sample is the greedy one; agreed, it is the one that is acted on."""
+    rule: Literal["votes", "majority", "likelihood"] = "votes"
+    """When samples agree: ``votes``: ``cascade.agree`` of them name one action; ``majority``: one
+    action is the most frequent with probability ``cascade.rule_threshold``; ``likelihood``: one
+    action has that share of the likelihood (``student.logprobs``)."""
+    rule_threshold: float = Field(0.9, gt=0, le=1)
+    """For the rules ``majority`` and ``likelihood``."""
     agree: int | None = Field(None, ge=1)
     """Votes that make an agreement; absent: all samples."""
     guards: tuple[str, ...] = ("rejection", "loop", "stall")

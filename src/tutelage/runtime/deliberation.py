@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from tutelage.runtime.errors import RetrievalError, TutelageError
 from tutelage.runtime.models.failures import log_line
 from tutelage.runtime.prompt import CountTokens, PromptSettings, render
 from tutelage.runtime.protocols import AgreementRule, DeferralPolicy, Model, Retriever
-from tutelage.runtime.steps import action_text, read_step
+from tutelage.runtime.sampling import Drawing
+from tutelage.runtime.steps import action_text, read_step, tool_calls
 from tutelage.runtime.time_limit import TimeLimit
 from tutelage.runtime.types import (
     Agreement,
     ChatRequest,
+    Choice,
     Completion,
     Decision,
+    Message,
     Mode,
     Reason,
     Retrieved,
@@ -67,6 +70,8 @@ class Deliberation:
     """Of the endpoint that answered, where it is not the usual one."""
     student: Completion | None = None
     student_asked: bool = False
+    lost_calls: int = 0
+    """Calls of the student that were begun and given up beside those that were answered."""
     agreement: Agreement | None = None
     samples: tuple[Sample, ...] = ()
     demonstrations: tuple[Retrieved, ...] = ()
@@ -78,11 +83,12 @@ class Deliberation:
 
     def student_usage(self, count_tokens: CountTokens) -> Usage | None:
         """Tokens of the student; of a call that was given up, those of its prompt, counted here."""
-        if self.student is not None:
-            return self.student.usage
-        if self.student_asked and self.prompt is not None:
-            return Usage(input_tokens=sum(count_tokens(m.text) for m in self.prompt.messages))
-        return None
+        usage = self.student.usage if self.student is not None else None
+        lost = self.lost_calls or int(self.student_asked and usage is None)
+        if not lost or self.prompt is None:
+            return usage
+        prompt_tokens = sum(count_tokens(m.text) for m in self.prompt.messages)
+        return (usage or Usage()) + Usage(input_tokens=lost * prompt_tokens)
 
     def student_answer(self, count_tokens: CountTokens) -> Completion:
         """The agreed sample as the answer: the client's alias, and the usage of its own prompt."""
@@ -97,7 +103,7 @@ class Deliberation:
         return self.student.model_copy(
             update={
                 "model": self.request.model,
-                "choices": [choice.model_copy(update={"index": 0})],
+                "choices": [choice.model_copy(update={"index": 0, "logprobs": None})],
                 "usage": usage,
                 "usage_details": {},
             }
@@ -111,15 +117,16 @@ class Deliberation:
         """
         return self.mode == "route" and not self.step.tools
 
-    def defer(self, reason: Reason, error: Exception | None = None) -> None:
+    def defer(self, reason: Reason, error: Exception | None = None) -> Literal[False]:
         """Gives the step to the teacher; a student that failed has cost nothing."""
         if reason is Reason.STUDENT_FAILED and self.student is None:
-            self.student_asked = False
+            self.student_asked, self.lost_calls = False, 0
         self.decision = Decision(served="teacher", reason=reason)
         if error is not None:
             self.error = line(error)
             logger.warning("the teacher takes the step (%s): %s", reason.value, log_line(error))
             logger.debug("what failed: %s", self.error)
+        return False
 
 
 class Deliberator:
@@ -168,61 +175,89 @@ class Deliberator:
         """
         student = self.student
         if thought.mode == "passthrough":
-            return thought.defer(Reason.PASSTHROUGH)
+            thought.defer(Reason.PASSTHROUGH)
+            return
         if force == "teacher" or student is None:
-            return thought.defer(Reason.FORCED if force else Reason.ALWAYS)
+            thought.defer(Reason.FORCED if force else Reason.ALWAYS)
+            return
         thought.unsupported = thought.unsupported or unsupported(thought.request)
         if thought.unsupported:
-            return thought.defer(Reason.UNSUPPORTED)
-        try:
-            plan = self._policy.plan(thought.step)
-            if thought.mode == "route" and isinstance(plan, SamplePlan):
-                plan = self._undrawn(thought.step)
-        except _POLICY_FAULTS as error:
-            return thought.defer(Reason.POLICY_FAILED, error)
-        if isinstance(plan, Decision) and force != "student":
-            thought.decision = plan
-            if plan.served == "teacher":
-                return None
-        if not isinstance(plan, SamplePlan):
-            plan = SamplePlan(1, None if thought.mode == "route" else 0.0)
+            thought.defer(Reason.UNSUPPORTED)
+            return
         try:
             with TimeLimit(self._student_deadline_s):
-                if not await self._ask(student, plan, thought):
-                    return None
+                if not await self._ask(student, thought, force):
+                    return
         except TimeoutError:
-            return thought.defer(Reason.STUDENT_LATE)
-        if not thought.streams_live:
+            thought.defer(Reason.STUDENT_LATE)
+            return
+        if thought.student is not None:
             self._decide(thought)
         if force == "student" and thought.decision.reason not in _NEVER_FORCED:
             thought.decision = Decision(served="student", reason=Reason.FORCED)
-        return None
 
-    async def _ask(self, student: Model, plan: SamplePlan, thought: Deliberation) -> bool:
-        """Prepares the prompt and, unless it is only routed, draws the samples."""
+    async def _ask(self, student: Model, thought: Deliberation, force: Served | None) -> bool:
+        """Plans, prepares the prompt and, unless it is only routed, draws the samples.
+
+        Returns:
+            ``False`` where the teacher has the step already.
+        """
         try:
-            await self._prepare(thought)
+            plan = self._plan(thought, None)
+            if isinstance(plan, SamplePlan) and plan.waits:
+                await self._prepare(thought)
+                plan = self._plan(thought, thought.demonstrations)
         except RetrievalError as error:
-            thought.defer(Reason.RETRIEVAL_FAILED, error)
-            return False
-        except TutelageError as error:
-            thought.defer(Reason.STUDENT_FAILED, error)
-            return False
-        if thought.streams_live:
-            return True
+            return thought.defer(Reason.RETRIEVAL_FAILED, error)
+        except _POLICY_FAULTS as error:
+            return thought.defer(Reason.POLICY_FAILED, error)
+        if isinstance(plan, Decision):
+            thought.decision = plan
+            if plan.served == "teacher" and force != "student":
+                return False
+            plan = SamplePlan(1, None if thought.mode == "route" else 0.0)
         try:
-            await self._sample(student, plan, thought)
+            if thought.prompt is None:
+                await self._prepare(thought)
+            if plan.recalled is not None:
+                self._recall(plan, plan.recalled, thought)
+            elif not thought.streams_live:
+                await self._sample(student, plan, thought)
+        except RetrievalError as error:
+            return thought.defer(Reason.RETRIEVAL_FAILED, error)
         except TutelageError as error:
-            thought.defer(Reason.STUDENT_FAILED, error)
-            return False
+            return thought.defer(Reason.STUDENT_FAILED, error)
         return True
 
-    def _undrawn(self, step: Step) -> Decision:
-        """What the policy says without a vote; where it needs one, the teacher takes the step."""
-        decision = self._policy.decide(step, _NO_VOTES, ())
+    def _plan(
+        self, thought: Deliberation, demonstrations: Sequence[Retrieved] | None
+    ) -> SamplePlan | Decision:
+        """The policy's plan; without a vote where the mode is to decide before sampling."""
+        plan = self._policy.plan(thought.step, demonstrations)
+        is_final = isinstance(plan, Decision) or plan.waits or plan.recalled is not None
+        if thought.mode != "route" or is_final:
+            return plan
+        decision = self._policy.decide(thought.step, _NO_VOTES, ())
         if decision.served == "student":
             return decision
         return Decision(served="teacher", reason=Reason.UNDECIDED)
+
+    def _recall(self, plan: SamplePlan, action: str, thought: Deliberation) -> None:
+        """Answers with the action of demonstrations; no model is asked."""
+        named, asked = plan.votes
+        calls = tool_calls(action)
+        message = Message(role="assistant", content=None if calls else action, tool_calls=calls)
+        reason = "tool_calls" if calls else "stop"
+        choice = Choice(index=0, message=message, finish_reason=reason)
+        thought.student = Completion(id=f"recalled-{thought.id}", model="", choices=[choice])
+        self.count_votes(thought)
+        assert thought.agreement is not None
+        thought.agreement = replace(
+            thought.agreement,
+            votes=tuple((voted, named) for voted, _ in thought.agreement.votes),
+            samples=asked,
+            recalled=True,
+        )
 
     def _decide(self, thought: Deliberation) -> None:
         assert thought.agreement is not None
@@ -257,26 +292,29 @@ class Deliberator:
     async def _sample(self, student: Model, plan: SamplePlan, thought: Deliberation) -> None:
         """Draws the student's samples and counts their votes."""
         assert thought.prompt is not None
-        prompt = thought.prompt
-        if plan.temperature is not None:
-            prompt = prompt.model_copy(update={"temperature": plan.temperature})
         started_s = self._timer()
         thought.student_asked = True
+        planned = plan.samples
+        drawing = Drawing(
+            student,
+            thought.prompt,
+            plan,
+            lambda choices: self._agreement.measure(choices, planned).settled,
+        )
         try:
-            thought.student = await student.complete(
-                prompt.model_copy(update={"stream": None}), plan.samples
-            )
+            await drawing.run()
         finally:
+            thought.student, thought.lost_calls = drawing.completion, drawing.given_up
             thought.latency_s["student"] = self._timer() - started_s
         started_s = self._timer()
-        self.count_votes(thought)
+        self.count_votes(thought, planned)
         thought.latency_s["agree"] = self._timer() - started_s
 
-    def count_votes(self, thought: Deliberation) -> None:
-        """Reads the actions of the student's samples."""
+    def count_votes(self, thought: Deliberation, planned: int | None = None) -> None:
+        """Reads the actions of the student's samples, of which ``planned`` were to be drawn."""
         assert thought.student is not None
         choices = thought.student.choices
-        thought.agreement = self._agreement.measure(choices)
+        thought.agreement = self._agreement.measure(choices, planned)
         thought.samples = tuple(
             Sample(text=action_text(choice.message), action=self._agreement.action(choice))
             for choice in choices

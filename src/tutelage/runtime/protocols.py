@@ -54,8 +54,14 @@ class Retriever(Protocol):
 class AgreementRule(Protocol):
     """Compares samples by the action they name."""
 
-    def measure(self, choices: Sequence[Choice]) -> Agreement:
-        """Votes of the samples; a sample that names no action counts as a disagreement."""
+    def measure(self, choices: Sequence[Choice], planned: int | None = None) -> Agreement:
+        """Votes of the samples; a sample that names no action counts as a disagreement.
+
+        Args:
+            choices: The samples drawn.
+            planned: How many were to be drawn; absent: these. With fewer drawn, ``settled`` says
+                whether the rest could change anything.
+        """
         ...
 
     def action(self, choice: Choice) -> str | None:
@@ -66,8 +72,16 @@ class AgreementRule(Protocol):
 class DeferralPolicy(Protocol):
     """Decides whether the student or the teacher serves a step."""
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
-        """How to sample the student, or a decision that needs no sample."""
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
+        """How to sample the student, or a decision that needs no sample.
+
+        Args:
+            step: The step.
+            demonstrations: What was retrieved for it; absent before that. A plan that ``waits`` is
+                asked for again when they are there.
+        """
         ...
 
     def decide(

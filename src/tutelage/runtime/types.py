@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Served = Literal["student", "teacher"]
+Draw = Literal["together", "sequential", "racing"]
+"""One call for all samples; one by one until it is settled; all at once, the late ones given up."""
 Mode = Literal["passthrough", "route", "cascade", "shadow"]
 """How student and teacher share the work: the teacher alone; decided before anything is sampled;
 the student where its samples agree; the teacher with the student working aside."""
@@ -211,15 +213,23 @@ class Agreement:
     """Index of the first sample that names the modal action; ``None`` if no sample was usable."""
     agreed: bool
     """Whether the rule calls this an agreement."""
+    settled: bool = True
+    """Whether no further sample of those planned can change what the rule says."""
+    weighted_share: float | None = None
+    """Share of the modal action by likelihood, where the rule weighs samples."""
+    recalled: bool = False
+    """Whether the votes are those of demonstrations: no model was asked."""
 
     @property
     def modal(self) -> Action | None:
-        """The most frequent action."""
+        """The action with the most votes, or the most weight."""
         return self.votes[0][0] if self.votes else None
 
     @property
     def share(self) -> float:
-        """Votes for the modal action over all samples, in [0, 1]."""
+        """Votes (or weight) of the modal action over those of all samples, in [0, 1]."""
+        if self.weighted_share is not None:
+            return self.weighted_share
         return self.votes[0][1] / self.samples if self.votes else 0.0
 
 
@@ -265,6 +275,15 @@ class SamplePlan:
     samples: int
     temperature: float | None = None
     """``None`` keeps the request's own temperature."""
+    draw: Draw = "together"
+    greedy_first: bool = False
+    """Whether the first sample, which is the one acted on where it agrees, is the greedy one."""
+    recalled: str | None = None
+    """The action of demonstrations that takes the place of all samples."""
+    votes: tuple[int, int] = (0, 0)
+    """How many demonstrations name the recalled action, and how many were asked."""
+    waits: bool = False
+    """Whether the policy wants to see the demonstrations before it plans."""
 
 
 class Trajectory(BaseModel):

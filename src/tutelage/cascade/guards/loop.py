@@ -26,9 +26,11 @@ class LoopGuard:
         self._policy = policy
         self._canonicalizer = canonicalizer
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """The wrapped policy's plan."""
-        return self._policy.plan(step)
+        return self._policy.plan(step, demonstrations)
 
     def decide(
         self, step: Step, agreement: Agreement, demonstrations: Sequence[Retrieved]

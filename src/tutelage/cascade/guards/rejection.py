@@ -33,9 +33,11 @@ class RejectionGuard:
         if not all(self._refusals):
             raise ConfigError("refusals: an empty marker matches every observation; remove it")
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """The teacher after a refusal, else the wrapped policy's plan."""
-        plan = self._policy.plan(step)
+        plan = self._policy.plan(step, demonstrations)
         if isinstance(plan, SamplePlan) and self._refused(step):
             return Decision(served="teacher", reason=Reason.REJECTED)
         return plan

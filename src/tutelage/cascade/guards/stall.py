@@ -31,9 +31,11 @@ class StallGuard:
         self._policy = policy
         self._window = window
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """The teacher in a stall, else the wrapped policy's plan."""
-        plan = self._policy.plan(step)
+        plan = self._policy.plan(step, demonstrations)
         if isinstance(plan, SamplePlan) and self._stalled(step):
             return Decision(served="teacher", reason=Reason.STALL)
         return plan

@@ -29,9 +29,11 @@ class ToolGuard:
         self._teacher_only = tuple(teacher_only)
         self._check = ArgumentCheck()
 
-    def plan(self, step: Step) -> SamplePlan | Decision:
+    def plan(
+        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
+    ) -> SamplePlan | Decision:
         """The wrapped policy's plan."""
-        return self._policy.plan(step)
+        return self._policy.plan(step, demonstrations)
 
     def decide(
         self, step: Step, agreement: Agreement, demonstrations: Sequence[Retrieved]
