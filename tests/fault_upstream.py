@@ -17,13 +17,14 @@ through a gateway that builds its headers anew. Both take ``<kind>[;<option>=<va
 ``malformed``   a stream event, or an answer, that is no JSON
 ``error-event`` the wire's error event in mid-stream
 ``no-end``      a stream without its last event
+``unmetered``   an answer that does not tell its usage
 ``hang``        never answers
 ``hang-body``   falls silent in mid-answer
 ``dribble``     an answer in pieces of ``size=8`` bytes, ``delay-ms=2`` apart
 ``reset``       resets the connection before it answers
 =============== ==================================================================================
 
-``times=2`` makes a fault happen to the first two such requests only.
+``times=2``: to the first two such requests only; ``at=0``: before the event of that number.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(__import__("pathlib").Path(__file__).resolve().parents[1]))
 
 from tests.upstream_answers import (
+    ERROR_TYPES,
+    HTML,
     Answer,
     Said,
     answer_on,
@@ -56,17 +59,8 @@ from tests.upstream_answers import (
     first_tool,
     last_text,
     model_list,
+    unmetered,
 )
-
-HTML = b"<html><body>nginx/1.2 at 10.0.0.7</body></html>"
-_REASONS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-    529: "overloaded_error",
-}
 
 
 @dataclass
@@ -301,7 +295,9 @@ class _Connection(asyncio.Protocol):
         elif status == 307:
             self._whole(request, status, b"", "text/plain", {"location": "/v1/elsewhere"})
         else:
-            kind = _REASONS.get(status, "api_error" if status >= 500 else "invalid_request_error")
+            kind = ERROR_TYPES.get(
+                status, "api_error" if status >= 500 else "invalid_request_error"
+            )
             body: dict[str, Any] = {
                 "message": told, "type": kind, "param": None, "code": fault.options.get("code"),
             }  # fmt: skip
@@ -333,6 +329,8 @@ class _Connection(asyncio.Protocol):
                 if name in answer.body:
                     answer.body[name] = []
             answer.events[:] = []
+        if fault.kind == "unmetered":
+            answer = unmetered(answer)
         content = json.dumps(answer.body).encode()
         if request.stream:
             pieces, half = list(answer.events), len(answer.events) // 2
@@ -341,6 +339,8 @@ class _Connection(asyncio.Protocol):
         if fault.kind in ("truncated", "malformed") and not request.stream:
             self._whole(request, 200, pieces[0])
             return
+        if request.stream:
+            half = int(fault.number("at", half))
         if fault.kind == "malformed":
             pieces.insert(half, b'data: {"choices": [{"delta"\n\n')
         if fault.kind == "error-event":

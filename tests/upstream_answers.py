@@ -10,6 +10,17 @@ from typing import Any
 PROMPT_TOKENS, CACHED_TOKENS, WRITTEN_TOKENS, OUTPUT_TOKENS = 12, 4, 2, 5
 
 
+HTML = b"<html><body>nginx/1.2 at 10.0.0.7</body></html>"
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+
+
 @dataclass(frozen=True)
 class Said:
     """One message of the upstream."""
@@ -48,6 +59,24 @@ def answer_on(path: str, body: Mapping[str, Any], said: Said) -> Answer:
 def sse(data: Mapping[str, Any] | str, name: str | None = None) -> bytes:
     text = data if isinstance(data, str) else json.dumps(data)
     return (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode()
+
+
+def unmetered(answer: Answer) -> Answer:
+    """The same answer of an upstream that does not count."""
+
+    def without(event: bytes) -> bytes:
+        head, mark, data = event.partition(b"data: ")
+        if not data.startswith(b"{"):
+            return event
+        found = json.loads(data)
+        for holder in (found, found.get("message"), found.get("response")):
+            if isinstance(holder, dict):
+                holder.pop("usage", None)
+        is_empty = found.get("choices") == []
+        return b"" if is_empty else head + mark + json.dumps(found).encode() + b"\n\n"
+
+    body = {name: value for name, value in answer.body.items() if name != "usage"}
+    return Answer(body, [event for event in map(without, answer.events) if event])
 
 
 def embeddings(body: Mapping[str, Any]) -> dict[str, Any]:

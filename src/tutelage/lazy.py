@@ -100,5 +100,7 @@ class LazyRuntime:
                     teacher = self._teacher()
                     stack.push_async_callback(teacher.aclose)
                     self._runtime = assembly.runtime(teacher=teacher, student=student)
+                    # First of all, what it still does with teacher and store is finished.
+                    stack.push_async_callback(self._runtime.aclose)
                     self._stack = stack.pop_all()
             return self._runtime

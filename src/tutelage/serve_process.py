@@ -30,7 +30,10 @@ Read = Callable[[], Config]
 # Libraries that tell more than one wants to read; of requests the access log tells.
 _LOUD = ("alembic", "faiss", "uvicorn.error", "tutelage.runtime.tracing")
 _RESTART_PAUSE_S = 1.0
-_COLLECT_AFTER = (5_000, 10, 5)
+# The loop waits while the collector runs: little at a time, everything after 240,000 objects.
+_COLLECT_AFTER = (2_000, 10, 12)
+# So long another thread of ours may keep the loop waiting; five times as long by default.
+_TURN_S = 0.001
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -53,12 +56,15 @@ def serve(read: Read, *, is_open: bool, ready: Callable[[str, str | None], None]
     Raises:
         TutelageError: It cannot be started; the text says how to mend it.
     """
+    from tutelage.runtime.gateway.open_files import raise_open_files
     from tutelage.runtime.gateway.server import listen
     from tutelage.serving import check_door
 
     config = read()
     settings = config.gateway
     check_door(settings.host, is_open=is_open)
+    # A client and an upstream for each connection, and as much again for all else.
+    raise_open_files(4 * settings.limits.connections)
     door = listen(settings.host, settings.port)
     admin_door = None
     if settings.admin_port is not None:
@@ -117,6 +123,7 @@ async def _serve(
     if admin_door is not None:
         administration = (state.administration(), admin_door)
     _spare_the_collector()
+    sys.setswitchinterval(_TURN_S)
     server = GatewayServer(
         gateway, config.gateway, door, administration=administration, reload=state.reload
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from tutelage.assembly import api_key, open_assembly, price, timeouts
@@ -16,7 +17,7 @@ from tutelage.runtime.errors import ConfigError, PriceUnknown
 
 if TYPE_CHECKING:
     from tutelage.assembly import Assembly
-    from tutelage.runtime.gateway.alias import Alias, Upstream
+    from tutelage.runtime.gateway.alias import Alias, CertifiedRisk, Upstream
     from tutelage.runtime.gateway.app import Gateway
     from tutelage.runtime.gateway.caller import Caller
     from tutelage.runtime.gateway.metrics import Gauges, UpstreamState
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TEACHER = "teacher"
+_DAY_S = 86_400.0
 _DECIDES_ALONE = frozenset({"always-teacher", "always-student", "random"})
 """Policies that need no samples."""
 
@@ -125,6 +127,11 @@ class WatchedGateway:
             dropped_traces=lambda: sum(one.runtime.lost_traces for one in self._aliases()),
             upstreams=self._upstreams,
             student_version=lambda: _student_name(config),
+            risks=lambda: {
+                one.name: (one.risk.estimate, one.risk.bound)
+                for one in self._aliases()
+                if one.risk is not None
+            },
         )
 
     def _aliases(self) -> list[Alias]:
@@ -164,10 +171,12 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
     from tutelage.runtime.gateway.conversation_store import SqlConversationStore
     from tutelage.runtime.gateway.conversations import Conversations
     from tutelage.runtime.gateway.episodes import Episodes
+    from tutelage.runtime.gateway.expiry import Expiry
     from tutelage.runtime.gateway.keyring import Keyring
     from tutelage.runtime.gateway.keys import read_pepper
     from tutelage.runtime.gateway.parts import Doorkeeper, Parts
     from tutelage.runtime.gateway.stored_responses import StoredResponses
+    from tutelage.runtime.gateway.visitors import LocalVisitors
 
     settings = config.gateway
     if not any(_asks_student(one, config) for one in config.aliases.values()):
@@ -180,13 +189,25 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
             Keyring(assembly.engine, pepper, key_cache_s=settings.key_cache_s)
         )
     admission = await stack.enter_async_context(Admission(assembly.engine))
-    conversations = SqlConversationStore(assembly.engine)
+    conversations = SqlConversationStore(assembly.engine, clock=time.time)
     stack.push_async_callback(conversations.aclose)
     # Workers and replicas find each other's conversations; one process remembers its own.
     shared = settings.workers > 1 or assembly.engine.dialect.name != "sqlite"
     threads = ThreadPoolExecutor(1, thread_name_prefix="tutelage-responses")
     stack.callback(threads.shutdown)
-    responses = StoredResponses(assembly.engine, _InThread(threads), clock=time.time)
+    responses = StoredResponses(
+        assembly.engine,
+        _InThread(threads),
+        clock=time.time,
+        lifetime_s=settings.responses_days * _DAY_S,
+    )
+
+    def forget_conversations(limit: int) -> Awaitable[int]:
+        return conversations.forget(time.time() - settings.conversations_days * _DAY_S, limit)
+
+    expiry = Expiry([forget_conversations, responses.prune], random=Random())
+    stack.push_async_callback(expiry.aclose)
+    expiry.start()
     upstreams = {
         name: _upstream(name, chosen, stack)
         for name, chosen in {TEACHER: config.teacher, **config.upstreams}.items()
@@ -203,6 +224,7 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
     return Parts(
         settings=settings,
         aliases=Aliases(aliases),
+        visitors=LocalVisitors((settings.host, *settings.hosts)) if is_open else None,
         doorkeeper=doorkeeper,
         admission=admission,
         conversations=Conversations(store=conversations if shared else None),
@@ -220,6 +242,7 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
 async def _alias(
     name: str, chosen: AliasConfig, assembly: Assembly, upstreams: dict[str, Upstream]
 ) -> Alias:
+    from tutelage.policies import Choice
     from tutelage.runtime.gateway.alias import Alias
     from tutelage.runtime.models.fallback import FallbackModel
     from tutelage.runtime.store.memory import MemoryTraceStore
@@ -247,7 +270,7 @@ async def _alias(
     runtime = assembly.runtime(
         teacher=FallbackModel([one.model for one in picked]),
         student=student,
-        policy=policy,
+        choice=Choice(policy=chosen.policy),
         teacher_only_tools=chosen.teacher_only_tools,
         student_deadline_s=config.gateway.student_deadline_s,
         traces=None if config.gateway.trace else MemoryTraceStore(capacity=1),
@@ -258,8 +281,19 @@ async def _alias(
         runtime=runtime,
         upstreams=picked,
         policy=policy,
+        risk=_certified(assembly, policy),
         student=_student_name(config) if student is not None else None,
+        student_prompt_tokens=config.prompt.max_prompt_tokens,
     )
+
+
+def _certified(assembly: Assembly, policy: str) -> CertifiedRisk | None:
+    """What is certified of a policy; ``benefit`` reads the same file, and nothing is of it."""
+    from tutelage.runtime.gateway.alias import CertifiedRisk
+
+    file = assembly.policies.file if policy == "calibrated" else None
+    found = file.certified() if file is not None else None
+    return None if found is None else CertifiedRisk(found.alpha, found.risk, found.risk_bound)
 
 
 def _asks_student(chosen: AliasConfig, config: Config) -> bool:
@@ -274,6 +308,9 @@ def _without_student(config: Config) -> Config:
         update={
             "student": config.student.model_copy(update={"price": free}),
             "retrieval": config.retrieval.model_copy(update={"enabled": False}),
+            "cascade": config.cascade.model_copy(
+                update={"policy": "always-teacher", "policy_file": None}
+            ),
         }
     )
 
@@ -293,7 +330,15 @@ def _upstream(name: str, chosen: UpstreamConfig, stack: AsyncExitStack) -> Upstr
     if chosen.provider is not None:
         if chosen.model is None:
             raise ConfigError(f"{role}.model is not set: litellm needs the provider's own name")
-        through = LitellmModel(chosen.provider, chosen.model, api_key=api_key(chosen, role))
+        through = LitellmModel(
+            chosen.provider,
+            chosen.model,
+            api_key=api_key(chosen, role),
+            base_url=chosen.base_url,
+            timeouts=timeouts(chosen),
+            retries=Retries(attempts=chosen.attempts),
+            breaker=Breaker(chosen.break_after, chosen.break_s, endpoint=name),
+        )
         return Upstream(name, through, model_name=chosen.model, price=cost)
     if chosen.base_url is None:
         raise ConfigError(
@@ -309,6 +354,7 @@ def _upstream(name: str, chosen: UpstreamConfig, stack: AsyncExitStack) -> Upstr
         timeouts=timeouts(chosen),
         retries=Retries(attempts=chosen.attempts),
         breaker=Breaker(chosen.break_after, chosen.break_s, endpoint=chosen.base_url),
+        name=name,
     )
     stack.push_async_callback(transport.aclose)
     standard = chosen.fields == "standard"
@@ -317,6 +363,7 @@ def _upstream(name: str, chosen: UpstreamConfig, stack: AsyncExitStack) -> Upstr
         WIRES[chosen.wires[0]],
         chosen.model,
         allowed_fields=PUBLIC_FIELDS if standard else None,
+        output_limit=chosen.output_limit,
     )
     return Upstream(
         name,

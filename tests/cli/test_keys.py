@@ -65,6 +65,20 @@ def test_a_key_is_of_the_configured_tenant_and_an_admins_of_all(tutelage: Any) -
     assert [key["id"] for key in listed] == [local["id"]]
 
 
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 12345"), OSError("none")])
+def test_whoever_has_no_name_here_is_noted_by_number(
+    error: Exception, tutelage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise error
+
+    # Python before 3.13 raises the first, later ones the second.
+    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+
+    assert made(tutelage)["created_by"] == "operator:uid-12345"
+
+
 def test_a_key_is_rotated_and_revoked(tutelage: Any) -> None:
     key = made(tutelage)
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.runtime.chunks import Accumulator, chunks
+from tutelage.runtime.chunks import Accumulator, chunks, usage_chunk
 from tutelage.runtime.types import ChatRequest, Completion, Message, Usage
 
 REQUEST = ChatRequest.model_validate(
@@ -140,3 +140,13 @@ def test_a_new_id_begins_a_new_call_where_an_endpoint_numbers_none() -> None:
     calls = read.choices[0].message.tool_calls or []
     assert [call["id"] for call in calls] == ["a", "b"]
     assert [call["function"]["arguments"] for call in calls] == ["{}", "{}"]
+
+
+def test_a_stream_knows_whether_its_endpoint_told_its_usage() -> None:
+    said = completion("go")
+    collected = Accumulator()
+    for piece in chunks(said, usage=False):
+        collected.add(piece)
+    assert not collected.has_usage
+    collected.add(usage_chunk(said))
+    assert collected.has_usage

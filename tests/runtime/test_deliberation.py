@@ -2,26 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
-from tutelage.cascade.agreement import Unanimous
 from tutelage.cascade.always_student import AlwaysStudent
 from tutelage.cascade.always_teacher import AlwaysTeacher
-from tutelage.cascade.canonical.text import TextCanonicalizer
 from tutelage.cascade.guards.tools import ToolGuard
 from tutelage.cascade.paper import Paper
 from tutelage.cascade.random_mix import RandomMix
 from tutelage.runtime.deliberation import (
-    Deliberation,
-    Deliberator,
     line,
     new_deliberation,
     unsupported,
 )
-from tutelage.runtime.episode import Episode
 from tutelage.runtime.errors import (
     BadResponse,
     ConfigError,
@@ -32,20 +26,21 @@ from tutelage.runtime.errors import (
 from tutelage.runtime.models.scripted import ScriptedModel
 from tutelage.runtime.prompt import PromptSettings
 from tutelage.runtime.types import (
-    Action,
-    Agreement,
-    ChatRequest,
-    Completion,
-    Decision,
-    Demonstration,
     Message,
     Mode,
     Reason,
-    Retrieved,
-    SamplePlan,
-    Step,
-    Turn,
     Usage,
+)
+
+from tests.deliberations import (
+    Failing,
+    Hanging,
+    Shelf,
+    decided,
+    deliberator,
+    request,
+    thought,
+    words,
 )
 
 WALK = {"type": "function", "function": {"name": "walk", "parameters": {"type": "object"}}}
@@ -55,112 +50,6 @@ WALKS = Message(
         {"id": "1", "type": "function", "function": {"name": "walk", "arguments": "{}"}},
     ],
 )
-
-
-def words(text: str) -> int:
-    return len(text.split())
-
-
-class NoServer:
-    """Episodes are only looked at here."""
-
-    async def complete(self, request: ChatRequest, *, episode: Episode | None = None) -> Any:
-        raise AssertionError("no episode serves itself")
-
-    async def record_episode(self, episode: Episode, **outcome: Any) -> None:
-        raise AssertionError("no episode is recorded")
-
-
-class Shelf:
-    """Finds what it is told to; counts how often it is asked."""
-
-    def __init__(self, id: str = "d", error: Exception | None = None) -> None:
-        self.id, self.error, self.asked = id, error, 0
-
-    async def search(self, step: Step) -> Sequence[Retrieved]:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        shown = Demonstration(
-            id=f"{self.id}:0",
-            tenant=step.tenant,
-            trajectory_id=self.id,
-            step_index=0,
-            goal="tidy the hall.",
-            window=(Turn("A hall.", "sweep"),),
-            source="oracle:test",
-        )
-        return [Retrieved(shown, 0.9)]
-
-
-class Hanging:
-    """A student or retriever that never comes back."""
-
-    async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
-
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any]]:
-        await asyncio.Event().wait()
-        yield {}
-
-    async def search(self, step: Step) -> Sequence[Retrieved]:
-        await asyncio.Event().wait()
-        return ()
-
-
-class Failing(Paper):
-    """A policy with a fault, in its plan or in its decision."""
-
-    def __init__(self, error: Exception, *, plans: bool = False) -> None:
-        super().__init__()
-        self.error, self.plans = error, plans
-
-    def plan(
-        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
-    ) -> SamplePlan | Decision:
-        if self.plans:
-            raise self.error
-        return super().plan(step, demonstrations)
-
-    def decide(self, *_: Any) -> Decision:
-        raise self.error
-
-
-def request(**fields: Any) -> ChatRequest:
-    return ChatRequest.model_validate(
-        {
-            "model": "alias",
-            "messages": [{"role": "user", "content": "Task: tidy.\nA room."}],
-            **fields,
-        }
-    )
-
-
-def thought(mode: Mode = "cascade", **fields: Any) -> Deliberation:
-    episode = Episode(NoServer(), id="e", tenant="acme")
-    return new_deliberation(request(**fields), episode, "id", 0.0, mode)
-
-
-def deliberator(student: Any = None, **parts: Any) -> Deliberator:
-    made: dict[str, Any] = {
-        "student": student,
-        "retriever": None,
-        "pinned_retriever": None,
-        "agreement": Unanimous(TextCanonicalizer()),
-        "policy": Paper(),
-        "prompt": PromptSettings(),
-        "count_tokens": words,
-        "student_deadline_s": None,
-        "timer": lambda: 1.0,
-        **parts,
-    }
-    return Deliberator(**made)
-
-
-async def decided(made: Deliberator, about: Deliberation, force: Any = None) -> tuple[str, Reason]:
-    await made.deliberate(about, force)
-    return about.decision.served, about.decision.reason
 
 
 def test_nothing_is_known_of_a_new_deliberation_but_its_step() -> None:
@@ -500,102 +389,3 @@ def test_only_a_routed_answer_that_can_call_nothing_goes_out_as_it_comes(
 
 def test_an_error_is_one_line_with_its_name() -> None:
     assert line(BadResponse("no JSON")) == "BadResponse: no JSON"
-
-
-# Plans that wait for demonstrations, and actions that are recalled.
-
-
-class Looking(Paper):
-    """A policy that plans when it sees the demonstrations."""
-
-    def __init__(self, *plans: SamplePlan | Decision) -> None:
-        super().__init__()
-        self.plans = list(plans)
-        self.seen: list[Sequence[Retrieved] | None] = []
-
-    def plan(
-        self, step: Step, demonstrations: Sequence[Retrieved] | None = None
-    ) -> SamplePlan | Decision:
-        self.seen.append(demonstrations)
-        return SamplePlan(3, waits=True) if demonstrations is None else self.plans.pop(0)
-
-    def decide(
-        self, step: Step, agreement: Agreement, demonstrations: Sequence[Retrieved]
-    ) -> Decision:
-        self.agreement = agreement
-        return Decision(served="student", reason=Reason.AGREED, score=agreement.share)
-
-
-@pytest.mark.parametrize("mode", ["cascade", "route"])
-async def test_a_plan_that_waits_is_made_when_the_demonstrations_are_there(mode: Mode) -> None:
-    student = ScriptedModel("go")
-    uncovered = Decision(served="teacher", reason=Reason.UNDECIDED)
-    policy = Looking(uncovered)
-    shelf = Shelf()
-    made = deliberator(student, retriever=shelf, policy=policy)
-    assert await decided(made, thought(mode)) == ("teacher", Reason.UNDECIDED)
-    assert [seen if seen is None else len(seen) for seen in policy.seen] == [None, 1]
-    assert (shelf.asked, student.calls) == (1, [])
-
-
-@pytest.mark.parametrize("mode", ["cascade", "route"])
-async def test_a_recalled_action_is_served_without_a_model(mode: Mode) -> None:
-    student = ScriptedModel("go")
-    policy = Looking(SamplePlan(3, recalled="sweep", votes=(2, 3)))
-    made, about = deliberator(student, retriever=Shelf(), policy=policy), thought(mode)
-    assert await decided(made, about) == ("student", Reason.AGREED)
-    assert student.calls == []
-    assert about.student_answer(words).text == "sweep"
-    assert about.student_usage(words) == Usage()
-    assert policy.agreement.recalled
-    assert policy.agreement.votes == ((Action("text", "sweep"), 2),)
-    assert about.decision.score == pytest.approx(2 / 3)
-
-
-async def test_a_recalled_tool_call_is_a_tool_call_again() -> None:
-    call = '{"tool_calls":[{"name":"walk","arguments":"{}"}]}'
-    policy = Looking(SamplePlan(1, recalled=call, votes=(1, 1)))
-    about = thought()
-    await deliberator(ScriptedModel("go"), retriever=Shelf(), policy=policy).deliberate(about, None)
-    choice = about.student_answer(words).choices[0]
-    assert choice.finish_reason == "tool_calls"
-    assert choice.message.tool_calls is not None
-    assert choice.message.tool_calls[0]["function"] == {"name": "walk", "arguments": "{}"}
-
-
-async def test_samples_one_by_one_stop_at_the_first_disagreement() -> None:
-    student = ScriptedModel(["go", "look", "go", "go", "go"])
-    about = thought()
-    made = deliberator(student, policy=Paper(5, 0.7, "sequential"))
-    assert await decided(made, about) == ("teacher", Reason.DISAGREED)
-    assert len(student.calls) == len(about.samples) == 2
-    assert about.lost_calls == 0
-
-
-async def test_what_was_drawn_before_a_late_sample_is_paid_for() -> None:
-    class Slow(ScriptedModel):
-        async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
-            if self.calls:
-                await asyncio.Event().wait()
-            return await super().complete(request, n)
-
-    student = Slow("go", usage=Usage(input_tokens=10, output_tokens=1))
-    about = thought()
-    made = deliberator(student, policy=Paper(3, 0.7, "sequential"), student_deadline_s=0.05)
-    assert await decided(made, about) == ("teacher", Reason.STUDENT_LATE)
-    assert about.lost_calls == 1
-    assert about.prompt is not None
-    lost_tokens = sum(words(message.text) for message in about.prompt.messages)
-    assert about.student_usage(words) == Usage(input_tokens=10 + lost_tokens, output_tokens=1)
-
-
-async def test_log_probabilities_of_samples_are_not_shown_to_the_client() -> None:
-    class Telling(ScriptedModel):
-        async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
-            made = await super().complete(request, n)
-            told = [c.model_copy(update={"logprobs": {"content": []}}) for c in made.choices]
-            return made.model_copy(update={"choices": told})
-
-    about = thought()
-    await deliberator(Telling("go")).deliberate(about, None)
-    assert about.student_answer(words).choices[0].logprobs is None

@@ -167,3 +167,22 @@ def test_the_budget_holds_and_the_latest_observation_stays(
     assert total <= budget + 2
     assert result.request.messages[-1].text.endswith(request.messages[-1].text.split("\n")[-1])
     assert set(result.demonstrations) <= set(found)
+
+
+def test_instructions_of_any_role_are_one_system_message_for_the_student() -> None:
+    request = ChatRequest.model_validate(
+        {
+            "model": "m",
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": "Task: tidy.\nA room."},
+                {"role": "system", "content": "It is late."},
+            ],
+        }
+    )
+    step = read_step(request, tenant="t", episode_id="e")
+    rendered = render(request, step, [], PromptSettings(), lambda text: len(text.split()))
+    assert [(m.role, m.text) for m in rendered.request.messages] == [
+        ("system", "Be brief.\n\nIt is late."),
+        ("user", "Task: tidy.\nA room."),
+    ]

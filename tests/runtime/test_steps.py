@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from tutelage.runtime.answer_form import AnswerForm
 from tutelage.runtime.steps import action_text, conversation_id, read_step, tool_calls
 from tutelage.runtime.types import ChatRequest, Message, Turn
 
@@ -83,3 +84,10 @@ def test_conversations_are_told_apart_by_what_stands_before_the_first_action() -
     assert conversation_id(first, tenant="t") == conversation_id(later, tenant="t")
     assert conversation_id(first, tenant="t") != conversation_id(other, tenant="t")
     assert conversation_id(first, tenant="t") != conversation_id(first, tenant="u")
+
+
+def test_a_step_knows_what_form_its_answer_has_to_have() -> None:
+    asked = request(("user", "Task: go"))
+    assert read_step(asked, tenant="t", episode_id="e").form is None
+    demanded = ChatRequest.model_validate({**asked.wire(), "tool_choice": "required"})
+    assert read_step(demanded, tenant="t", episode_id="e").form == AnswerForm(must_call=True)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tutelage.runtime.time_limit import TimeLimit
+from tutelage.runtime.time_limit import TimeLimit, within
 
 
 async def forever() -> None:
@@ -155,3 +155,59 @@ async def test_an_error_raised_at_the_end_of_time_is_the_error() -> None:
 
     with pytest.raises(LookupError), TimeLimit(0.0):
         await work()
+
+
+async def test_work_that_waits_for_nothing_is_done_without_a_timer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(*_: object) -> None:
+        raise AssertionError("a timer")
+
+    async def three() -> int:
+        return 3
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", none)
+    assert await within(60.0, three()) == 3
+
+
+async def test_work_that_waits_gives_its_result_or_its_error() -> None:
+    async def added(number: int) -> int:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if number < 0:
+            raise ValueError("negative")
+        return number + 1
+
+    assert await within(60.0, added(1)) == 2
+    with pytest.raises(ValueError, match="negative"):
+        await within(60.0, added(-1))
+
+
+async def test_work_that_takes_too_long_is_ended() -> None:
+    ended: list[str] = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("in order")
+
+    with pytest.raises(TimeoutError):
+        await within(0.0, endless())
+    assert ended == ["in order"]
+
+
+async def test_work_may_answer_its_cancellation() -> None:
+    async def stubborn() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done all the same"
+        return "never"
+
+    assert await within(0.0, stubborn()) == "done all the same"
+    task = asyncio.ensure_future(within(60.0, stubborn()))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "done all the same"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -206,6 +207,46 @@ async def test_a_trace_that_cannot_be_kept_is_counted_and_fails_nothing(
             await made.store(made.trace(thought(), completion(), None))
     assert made.lost == 2
     assert "trace id is lost: the disk is full" in caplog.text
+
+
+class PostedStore(MemoryTraceStore):
+    """Takes traces for which nobody waits, up to a number, and tells the fate of each at once."""
+
+    def __init__(self, room: int, outcome: StoreError | None = None) -> None:
+        super().__init__()
+        self.room = room
+        self.outcome = outcome
+        self.posted: list[Trace] = []
+
+    def post(self, trace: Trace, settle: Callable[[StoreError | None], object]) -> bool:
+        if len(trace.id) > 10:
+            raise StoreError("the id is too long")
+        if len(self.posted) == self.room:
+            return False
+        self.posted.append(trace)
+        settle(self.outcome)
+        return True
+
+
+def test_a_trace_is_posted_where_the_store_has_room() -> None:
+    store = PostedStore(room=1)
+    made = tracer(store)
+    trace = made.trace(thought(), completion(), None)
+    assert [made.post(trace), made.post(trace)] == [True, False]
+    assert store.posted == [trace]
+    assert made.lost == 0
+    assert not tracer(MemoryTraceStore()).post(trace), "this store has no way"
+
+
+def test_a_posted_trace_that_is_lost_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    made = tracer(PostedStore(room=2, outcome=StoreError("the disk is full")))
+    trace = made.trace(thought(), completion(), None)
+    with caplog.at_level(logging.ERROR):
+        assert made.post(trace)
+        assert made.post(trace.model_copy(update={"id": "x" * 11}))
+    assert made.lost == 2
+    assert "trace id is lost: the disk is full" in caplog.text
+    assert "is lost: the id is too long" in caplog.text
 
 
 async def test_the_log_tells_of_a_request_but_nothing_that_was_said(

@@ -24,7 +24,12 @@ async def send_raw(base_url: str, request: bytes, *, within_s: float = 10.0) -> 
 
 
 def request(
-    method: bytes, target: bytes, headers: list[bytes], body: Any = None, *, host: bytes = b"h"
+    method: bytes,
+    target: bytes,
+    headers: list[bytes],
+    body: Any = None,
+    *,
+    host: bytes = b"localhost",
 ) -> bytes:
     """A request as bytes, after which the server closes."""
     raw = b"" if body is None else json.dumps(body).encode()

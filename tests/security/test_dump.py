@@ -95,7 +95,8 @@ async def test_what_is_shown_of_a_key_is_too_little_to_guess_the_rest(used: Used
             length for length in range(len(text)) if text[:length].encode() in used.everything()
         )
         random_part = longest - len(text.partition("-")[0]) - 1
-        assert random_part <= 6
+        # One more may be equal by chance: a row goes on with a time, whose first byte is an "A".
+        assert random_part <= 7
     assert not _KEY.search(used.everything())
 
 

@@ -77,7 +77,7 @@ FORGED = {
     "openai-project": "proj-evil",
     "anthropic-dangerous-direct-browser-access": "true",
     "referer": "http://evil.example/secret",
-    "origin": "http://evil.example",
+    "origin": "http://localhost:3000",
     "user-agent": "evil/1.0",
     "accept-language": "evil",
     "accept-encoding": "evil-zip",

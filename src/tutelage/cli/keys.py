@@ -188,7 +188,6 @@ def _with_keyring(
     use: Callable[[Keyring, Operator, str], Awaitable[Result]],
 ) -> Result:
     """Opens the keys, and hands them over with who is here and the configured tenant."""
-    import getpass
     import os
 
     from tutelage.cli.options import settings
@@ -204,12 +203,24 @@ def _with_keyring(
 
     async def run() -> Result:
         async with Keyring(engine, pepper) as keyring:
-            return await use(keyring, Operator(getpass.getuser()), config.tenant)
+            return await use(keyring, Operator(_user()), config.tenant)
 
     try:
         return asyncio.run(run())
     finally:
         engine.dispose()
+
+
+def _user() -> str:
+    """Who is noted in the audit log."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # Containers run under ids that no passwd file names.
+        return f"uid-{os.getuid()}"
 
 
 def _found(id: str, item: Result | None) -> Result:

@@ -26,12 +26,7 @@ def chunks(completion: Completion, *, usage: bool) -> Iterator[dict[str, Any]]:
         completion: The complete answer.
         usage: Whether the client asked for a last chunk with the usage.
     """
-    head = {
-        "id": completion.id,
-        "object": "chat.completion.chunk",
-        "created": completion.created,
-        "model": completion.model,
-    }
+    head = _head(completion)
 
     def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
@@ -59,7 +54,12 @@ def chunks(completion: Completion, *, usage: bool) -> Iterator[dict[str, Any]]:
     native = more.get(NATIVE)
     yield chunk({NATIVE: native} if native else {}, choice.finish_reason or "stop")
     if usage:
-        yield {**head, "choices": [], "usage": completion.wire()["usage"]}
+        yield usage_chunk(completion)
+
+
+def usage_chunk(completion: Completion) -> dict[str, Any]:
+    """The last chunk of a stream whose client asked for its usage."""
+    return {**_head(completion), "choices": [], "usage": completion.wire()["usage"]}
 
 
 class CallPositions:
@@ -103,15 +103,20 @@ class Accumulator:
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Adds one chunk; only the choice with index 0 counts."""
         self._started = True
-        self._id = self._id or str(chunk.get("id") or "")
-        self._created = self._created or int(chunk.get("created") or 0)
+        if not self._id:
+            self._id = str(chunk.get("id") or "")
+        if not self._created:
+            self._created = int(chunk.get("created") or 0)
         self._usage = chunk.get("usage") or self._usage
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0) != 0:
                 continue
             self._has_choice = True
             delta = choice.get("delta") or {}
-            self._add_texts(delta)
+            if len(delta) == 1 and "content" in delta:
+                self._texts["content"].append(delta["content"] or "")
+            else:
+                self._add_texts(delta)
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
             for fragment in delta.get("tool_calls") or ():
                 self._add_call(fragment)
@@ -120,6 +125,11 @@ class Accumulator:
     def has_choice(self) -> bool:
         """Whether a chunk has said anything of the answer."""
         return self._has_choice
+
+    @property
+    def has_usage(self) -> bool:
+        """Whether the endpoint has told its usage."""
+        return self._usage is not None
 
     @property
     def started(self) -> bool:
@@ -174,6 +184,15 @@ class Accumulator:
         call["id"] = fragment.get("id") or call["id"]
         call["function"]["name"] += function.get("name") or ""
         call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _head(completion: Completion) -> dict[str, Any]:
+    return {
+        "id": completion.id,
+        "object": "chat.completion.chunk",
+        "created": completion.created,
+        "model": completion.model,
+    }
 
 
 def _reasoning(said: Mapping[str, Any]) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.types import Draw
 
 ENVIRONMENT_PREFIX = "TUTELAGE_"
 DEFAULT_FILE = "tutelage.toml"
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
+"""A name or an address of a machine; of IPv6 in brackets."""
 
 
 class Section(BaseModel):
@@ -65,6 +68,10 @@ class ModelConfig(Section):
     """Own prices; they win over the table."""
     attempts: int = Field(3, ge=1, le=10)
     """Calls in all, the first included."""
+    output_limit: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """Field of a chat call that limits its answer; absent: ``max_completion_tokens`` at OpenAI and
+    its Azure addresses, elsewhere the one that the client's API has. What is relayed stays as it
+    is."""
     timeouts: TimeoutConfig = TimeoutConfig()
 
 
@@ -140,7 +147,14 @@ class CascadeConfig(Section):
     """Who serves a step."""
 
     policy: str = "paper"
-    """``always-teacher``, ``always-student``, ``random`` or ``paper``."""
+    """``always-teacher``, ``always-student``, ``random``, ``paper``, ``calibrated`` or
+    ``benefit``."""
+    policy_file: str | None = None
+    """What ``tutelage calibrate`` wrote; policies ``calibrated`` and ``benefit`` only."""
+    value_usd: float | None = Field(None, ge=0)
+    """What a right action instead of a wrong one is worth; policy ``benefit`` only."""
+    effects: dict[str, Literal["read", "write"]] = {}
+    """What tools and commands do, by name or shell pattern; what is not named may write."""
     samples: int = Field(3, ge=1, le=64)
     """Student answers that vote at a step."""
     temperature: float = Field(0.7, ge=0, le=2)
@@ -151,8 +165,9 @@ class CascadeConfig(Section):
     once, the others suit an endpoint that caches it."""
     greedy_first: bool = False
     """Whether the first sample is the greedy one; agreed, it is the one that is acted on."""
-    rule: Literal["votes", "majority", "likelihood"] = "votes"
-    """When samples agree: ``votes``: ``cascade.agree`` of them name one action; ``majority``: one
+    rule: Literal["votes", "asymmetric", "majority", "likelihood"] = "votes"
+    """When samples agree: ``votes``: ``cascade.agree`` of them name one action; ``asymmetric``: as
+    many (absent: more than half) if all actions only read, else all; ``majority``: one
     action is the most frequent with probability ``cascade.rule_threshold``; ``likelihood``: one
     action has that share of the likelihood (``student.logprobs``)."""
     rule_threshold: float = Field(0.9, gt=0, le=1)
@@ -163,10 +178,64 @@ class CascadeConfig(Section):
     """What hands a step to the teacher whatever the votes say."""
     grammar: Literal["any", "household"] = "any"
     """``household``: an answer that is no command of the household worlds names no action."""
+    canonical: str | None = None
+    """How answers are compared: ``text``, ``tools``, ``code``, ``code-fingerprint``, ``json``,
+    ``react``, or ``module:attribute``; absent: ``text``, or as ``grammar`` says."""
+    order_free: dict[str, tuple[str, ...]] = {}
+    """By tool, paths of arguments that are lists without an order."""
+    ordered: dict[str, tuple[str, ...]] = {}
+    """By tool, paths of lists whose order counts in spite of ``uniqueItems``."""
+    stateful: bool = True
+    """Whether variables of one code answer are seen by the next."""
+    react_tools: tuple[str, ...] = ()
+    """Names of the tools of a ReAct agent."""
     p_teacher: float = Field(0.5, ge=0, le=1)
     """Share of steps for the teacher, policy ``random`` only."""
     seed: int = 0
     """Seed of the policy ``random``."""
+
+
+class RoutingConfig(Section):
+    """What is decided from the demonstrations alone, before the student is sampled."""
+
+    coverage: float | None = None
+    """Least similarity of the best demonstration; below it the teacher serves; absent: none."""
+    recall: float | None = None
+    """From this similarity on, the action that all demonstrations show is the answer, and no model
+    is called; absent: never."""
+    recall_mutating: bool = False
+    """Whether that holds for actions that may write (``cascade.effects``), too."""
+    easy: float | None = None
+    """From this similarity on, one sample is enough if it is what all demonstrations show; absent:
+    never."""
+    votes: int = Field(3, ge=2)
+    """Least number of demonstrations for ``recall`` and ``easy``."""
+
+
+class EpisodeConfig(Section):
+    """What one episode may take of the teacher; beyond it the student serves the rest."""
+
+    max_cost_usd: float | None = Field(None, ge=0)
+    """Of both roles, as billed, as far as this process served it."""
+    max_steps: int | None = Field(None, ge=0)
+    """Steps in which the teacher may be asked, counted from the first."""
+    max_deferrals: int | None = Field(None, ge=0)
+    """Steps that the teacher serves."""
+    sticky_deferrals: int | None = Field(None, ge=1)
+    """Teacher steps among the last ``sticky_window`` after which the teacher keeps the episode."""
+    sticky_window: int = Field(6, ge=1)
+    """Steps that are looked at for it."""
+
+
+class EvidenceConfig(Section):
+    """What is left to chance so that savings and risk can be measured."""
+
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Share of episodes that the teacher plays alone."""
+    audits: float = Field(0.0, ge=0, le=1)
+    """Share of the student's steps about which the teacher is asked afterwards."""
+    seed: int = 0
+    """Another seed chooses others."""
 
 
 class StoreConfig(Section):
@@ -210,6 +279,9 @@ class LimitConfig(Section):
     """What a client may ask for as ``max_tokens``."""
     in_flight: int = Field(1_000, ge=1)
     """Requests served at once in one worker; more are refused with 429."""
+    connections: int = Field(4_000, ge=1)
+    """Open connections of one worker; for one more the oldest that is silent is closed, and if none
+    is, it is refused with 503."""
     read_s: float = Field(30.0, gt=0)
     """Until a client has sent its whole request."""
     write_s: float = Field(60.0, gt=0)
@@ -229,12 +301,19 @@ class GatewayConfig(Section):
     """Processes."""
     pepper_env: str = "TUTELAGE_PEPPER"
     """Environment variable with the secret under which keys are stored."""
+    hosts: tuple[str, ...] = ()
+    """Names, without a port, under which clients of ``tutelage serve --open`` may call this machine
+    beside ``localhost``, for example ``host.docker.internal``."""
     key_cache_s: float = Field(30.0, ge=0)
     """How long a key that was looked up is remembered; a revoked one works so long."""
     ping_s: float = Field(10.0, gt=0)
     """Silence after which a stream gets a ping."""
     student_deadline_s: float = Field(30.0, gt=0)
     """How long the student may take before the teacher gets the step."""
+    conversations_days: float = Field(30.0, gt=0)
+    """How long the hashes are kept by which conversations are recognised."""
+    responses_days: float = Field(30.0, gt=0)
+    """How long an answer of the Responses API is kept, counted from when it was given."""
     shutdown_s: float = Field(30.0, ge=0)
     """How long requests in flight may take to finish when the gateway stops."""
     trace: bool = True
@@ -249,6 +328,14 @@ class GatewayConfig(Section):
     """Whether answers name the model that served instead of the one asked for."""
     limits: LimitConfig = LimitConfig()
 
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if _HOST.fullmatch(host) is None:
+                raise ValueError("give names of machines, without a port")
+        return hosts
+
 
 class Config(Section):
     """Everything a runtime is built from."""
@@ -258,6 +345,9 @@ class Config(Section):
     retrieval: RetrievalConfig = RetrievalConfig()
     prompt: PromptConfig = PromptConfig()
     cascade: CascadeConfig = CascadeConfig()
+    routing: RoutingConfig = RoutingConfig()
+    episode: EpisodeConfig = EpisodeConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
     store: StoreConfig = StoreConfig()
     upstreams: dict[str, UpstreamConfig] = {}
     """More endpoints of teachers, by name; ``teacher`` is the one above."""
@@ -345,7 +435,7 @@ def _first_problem(error: ValidationError) -> str:
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
         return f"unknown key {key!r}; {hint}"
-    return f"{key} = {problem['input']!r}: {problem['msg']}"
+    return f"{key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
-from tutelage.runtime.errors import RetrievalError, TutelageError
+from tutelage.runtime.errors import RetrievalError, StoreError, TutelageError
 from tutelage.runtime.models.failures import log_line
 from tutelage.runtime.prompt import CountTokens, PromptSettings, render
-from tutelage.runtime.protocols import AgreementRule, DeferralPolicy, Model, Retriever
+from tutelage.runtime.protocols import (
+    AgreementRule,
+    DeferralPolicy,
+    Describer,
+    Model,
+    Retriever,
+    rule_for,
+)
 from tutelage.runtime.sampling import Drawing
 from tutelage.runtime.steps import action_text, read_step, tool_calls
 from tutelage.runtime.time_limit import TimeLimit
@@ -40,7 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _POLICY_FAULTS = (TutelageError, ArithmeticError, LookupError, TypeError, ValueError)
-_NEVER_FORCED = frozenset({Reason.TEACHER_ONLY_TOOL, Reason.UNKNOWN_TOOL})
+_NEVER_FORCED = frozenset({Reason.TEACHER_ONLY_TOOL, Reason.UNKNOWN_TOOL, Reason.WRONG_FORM})
 _NO_VOTES = Agreement(votes=(), samples=0, chosen=None, agreed=False)
 
 
@@ -75,11 +83,18 @@ class Deliberation:
     agreement: Agreement | None = None
     samples: tuple[Sample, ...] = ()
     demonstrations: tuple[Retrieved, ...] = ()
+    """All that the student's prompt shows."""
+    action: str | None = None
+    """Canonical key of the answer, where it can be compared with samples."""
+    near: tuple[Retrieved, ...] = ()
+    """Those that were found for this very step, not for its episode."""
     prompt: ChatRequest | None = None
     latency_s: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     finished: bool = True
     """Whether the answer came to its end."""
+    estimated: set[Served] = field(default_factory=set)
+    """Whose tokens are estimates, as the endpoint told none."""
 
     def student_usage(self, count_tokens: CountTokens) -> Usage | None:
         """Tokens of the student; of a call that was given up, those of its prompt, counted here."""
@@ -87,6 +102,7 @@ class Deliberation:
         lost = self.lost_calls or int(self.student_asked and usage is None)
         if not lost or self.prompt is None:
             return usage
+        self.estimated.add("student")
         prompt_tokens = sum(count_tokens(m.text) for m in self.prompt.messages)
         return (usage or Usage()) + Usage(input_tokens=lost * prompt_tokens)
 
@@ -113,15 +129,18 @@ class Deliberation:
     def streams_live(self) -> bool:
         """Whether the student's answer goes out as it comes.
 
-        Never where it may call tools: which ones is checked before anybody acts on it.
+        Never where it may call tools or has to have a form: that is checked before anybody acts
+        on it.
         """
-        return self.mode == "route" and not self.step.tools
+        return self.mode == "route" and not self.step.tools and self.step.form is None
 
-    def defer(self, reason: Reason, error: Exception | None = None) -> Literal[False]:
+    def defer(
+        self, reason: Reason, error: Exception | None = None, *, detail: str | None = None
+    ) -> Literal[False]:
         """Gives the step to the teacher; a student that failed has cost nothing."""
         if reason is Reason.STUDENT_FAILED and self.student is None:
             self.student_asked, self.lost_calls = False, 0
-        self.decision = Decision(served="teacher", reason=reason)
+        self.decision = Decision(served="teacher", reason=reason, detail=detail)
         if error is not None:
             self.error = line(error)
             logger.warning("the teacher takes the step (%s): %s", reason.value, log_line(error))
@@ -140,6 +159,7 @@ class Deliberator:
         policy: Decides who serves.
         prompt: Layout of the student's prompt.
         count_tokens: Tokens of a text, as the student counts them.
+        describer: Says what else is known of a step; absent: nothing.
         student_deadline_s: How long retrieval and samples may take before the teacher gets the
             step; ``None``: as long as it takes.
         timer: A monotonic clock in seconds.
@@ -155,6 +175,7 @@ class Deliberator:
         policy: DeferralPolicy,
         prompt: PromptSettings,
         count_tokens: CountTokens,
+        describer: Describer | None = None,
         student_deadline_s: float | None,
         timer: Callable[[], float],
     ) -> None:
@@ -165,6 +186,7 @@ class Deliberator:
         self._policy = policy
         self._prompt = prompt
         self._count_tokens = count_tokens
+        self._describer = describer
         self._student_deadline_s = student_deadline_s
         self._timer = timer
 
@@ -182,7 +204,7 @@ class Deliberator:
             return
         thought.unsupported = thought.unsupported or unsupported(thought.request)
         if thought.unsupported:
-            thought.defer(Reason.UNSUPPORTED)
+            thought.defer(Reason.UNSUPPORTED, detail=thought.unsupported)
             return
         try:
             with TimeLimit(self._student_deadline_s):
@@ -206,8 +228,8 @@ class Deliberator:
             plan = self._plan(thought, None)
             if isinstance(plan, SamplePlan) and plan.waits:
                 await self._prepare(thought)
-                plan = self._plan(thought, thought.demonstrations)
-        except RetrievalError as error:
+                plan = self._plan(thought, thought.near)
+        except (RetrievalError, StoreError) as error:
             return thought.defer(Reason.RETRIEVAL_FAILED, error)
         except _POLICY_FAULTS as error:
             return thought.defer(Reason.POLICY_FAILED, error)
@@ -223,7 +245,7 @@ class Deliberator:
                 self._recall(plan, plan.recalled, thought)
             elif not thought.streams_live:
                 await self._sample(student, plan, thought)
-        except RetrievalError as error:
+        except (RetrievalError, StoreError) as error:
             return thought.defer(Reason.RETRIEVAL_FAILED, error)
         except TutelageError as error:
             return thought.defer(Reason.STUDENT_FAILED, error)
@@ -246,6 +268,9 @@ class Deliberator:
         """Answers with the action of demonstrations; no model is asked."""
         named, asked = plan.votes
         calls = tool_calls(action)
+        for call in calls or ():
+            # A conversation must not hold an id twice.
+            call["id"] = f"{call['id']}_{thought.id}"
         message = Message(role="assistant", content=None if calls else action, tool_calls=calls)
         reason = "tool_calls" if calls else "stop"
         choice = Choice(index=0, message=message, finish_reason=reason)
@@ -262,9 +287,7 @@ class Deliberator:
     def _decide(self, thought: Deliberation) -> None:
         assert thought.agreement is not None
         try:
-            thought.decision = self._policy.decide(
-                thought.step, thought.agreement, thought.demonstrations
-            )
+            thought.decision = self._policy.decide(thought.step, thought.agreement, thought.near)
         except _POLICY_FAULTS as error:
             thought.defer(Reason.POLICY_FAILED, error)
 
@@ -287,6 +310,8 @@ class Deliberator:
             pinned=episode.pinned,
         )
         thought.prompt, thought.demonstrations = rendered.request, rendered.demonstrations
+        pinned = {id(one) for one in episode.pinned}
+        thought.near = tuple(one for one in rendered.demonstrations if id(one) not in pinned)
         thought.latency_s["render"] = self._timer() - started_s
 
     async def _sample(self, student: Model, plan: SamplePlan, thought: Deliberation) -> None:
@@ -294,12 +319,12 @@ class Deliberator:
         assert thought.prompt is not None
         started_s = self._timer()
         thought.student_asked = True
-        planned = plan.samples
+        planned, rule = plan.samples, rule_for(self._agreement, thought.step.tools)
         drawing = Drawing(
             student,
             thought.prompt,
             plan,
-            lambda choices: self._agreement.measure(choices, planned).settled,
+            lambda choices: rule.measure(choices, planned).settled,
         )
         try:
             await drawing.run()
@@ -314,11 +339,35 @@ class Deliberator:
         """Reads the actions of the student's samples, of which ``planned`` were to be drawn."""
         assert thought.student is not None
         choices = thought.student.choices
-        thought.agreement = self._agreement.measure(choices, planned)
+        rule = rule_for(self._agreement, thought.step.tools)
+        agreement = rule.measure(choices, planned)
+        if choices:
+            agreement = replace(agreement, answer=choices[agreement.chosen or 0].message)
+        if agreement.chosen is not None:
+            told = _logprobs(choices[agreement.chosen])
+            agreement = replace(agreement, logprobs=told) if told else agreement
+        if self._describer is not None:
+            agreement = replace(agreement, features=self._features(thought, agreement))
+        thought.agreement = agreement
         thought.samples = tuple(
-            Sample(text=action_text(choice.message), action=self._agreement.action(choice))
+            Sample(text=action_text(choice.message), action=rule.action(choice))
             for choice in choices
         )
+
+    def action(self, thought: Deliberation, completion: Completion | None) -> str | None:
+        """The canonical key of an answer; ``None`` where no sample is compared with it."""
+        if completion is None or not (thought.student_asked or thought.aside is not None):
+            return None
+        return rule_for(self._agreement, thought.step.tools).action(completion.choices[0])
+
+    def _features(self, thought: Deliberation, agreement: Agreement) -> Mapping[str, float]:
+        """What else is known of the step; nothing where that cannot be told."""
+        assert self._describer is not None
+        try:
+            return self._describer.describe(thought.step, agreement, thought.near)
+        except _POLICY_FAULTS as error:
+            logger.warning("a step cannot be described: %s", log_line(error))
+            return {}
 
 
 def new_deliberation(
@@ -333,6 +382,8 @@ def new_deliberation(
         served=episode.served,
         task_id=episode.task_id,
     )
+    if episode.spent_usd:
+        step = replace(step, spent_usd=episode.spent_usd)
     undecided = Decision(served="teacher", reason=Reason.ALWAYS)
     return Deliberation(id, request, episode, step, started_s, mode, undecided)
 
@@ -348,6 +399,14 @@ def unsupported(request: ChatRequest) -> str | None:
     if "audio" in (extra.get("modalities") or ()):
         return "modalities"
     return "messages" if last == "assistant" else None
+
+
+def _logprobs(choice: Choice) -> tuple[float, ...]:
+    tokens = (choice.logprobs or {}).get("content") or ()
+    values = [token.get("logprob") for token in tokens if isinstance(token, Mapping)]
+    return tuple(
+        float(value) for value in values if isinstance(value, int | float) and isfinite(value)
+    )
 
 
 def line(error: Exception) -> str:

@@ -33,6 +33,10 @@ class Episode:
         task_id: The environment's id of the task; its own demonstrations are never retrieved.
     """
 
+    __slots__ = (
+        "_runtime", "goal", "id", "pinned", "served", "spent_usd", "task_id", "tenant"
+    )  # fmt: skip
+
     def __init__(
         self,
         runtime: EpisodeServer,
@@ -48,6 +52,7 @@ class Episode:
         self.task_id = task_id
         self.served: dict[int, Served] = {}
         self.pinned: tuple[Retrieved, ...] | None = None
+        self.spent_usd = 0.0
         self._runtime = runtime
 
     async def complete(self, request: ChatRequest) -> Answer:

@@ -110,8 +110,11 @@ class ModelError(TutelageError):
     Attributes:
         raw: The body of the answer as it was sent, our own key masked; ``None``: there was none.
         headers: The headers of that answer, looked up case-insensitively.
+        told: What a client of the gateway is told; the text itself may name an address of the
+            endpoint, which concerns its operator alone. ``None``: the text without addresses.
     """
 
+    told: str | None = None
     raw: bytes | None = None
     headers: Mapping[str, str] = MappingProxyType({})
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
-from tutelage.runtime.chunks import Accumulator, chunks
-from tutelage.runtime.deliberation import Deliberation, Deliberator, line, new_deliberation
+from tutelage.runtime.auditing import Auditing
+from tutelage.runtime.chunks import Accumulator, chunks, usage_chunk
+from tutelage.runtime.conclusion import Concluder
+from tutelage.runtime.deliberation import Deliberation, Deliberator, new_deliberation
 from tutelage.runtime.episode import Episode
 from tutelage.runtime.errors import ModelError, TutelageError
 from tutelage.runtime.ids import new_id
@@ -20,11 +21,12 @@ from tutelage.runtime.prompt import CountTokens, PromptSettings
 from tutelage.runtime.protocols import (
     AgreementRule,
     DeferralPolicy,
+    Describer,
     Model,
     Retriever,
     TraceStore,
 )
-from tutelage.runtime.steps import conversation_id
+from tutelage.runtime.remembered_episodes import RememberedEpisodes
 from tutelage.runtime.time_limit import TimeLimit
 from tutelage.runtime.tracing import Tracer
 from tutelage.runtime.types import (
@@ -38,9 +40,7 @@ from tutelage.runtime.types import (
     Trace,
     Usage,
 )
-
-# Episodes of clients that name none are remembered up to this many, the least recent forgotten.
-REMEMBERED_EPISODES = 10_000
+from tutelage.runtime.uncalled import CallsTools, calls_tools, without_calls
 
 
 class Runtime:
@@ -61,6 +61,8 @@ class Runtime:
         ledger: Prices the tokens of both roles.
         prompt: Layout of the student's prompt.
         count_tokens: Tokens of a text, as the student counts them.
+        describer: Says what else is known of a step when it is decided.
+        auditing: Asks the teacher about some of the student's steps afterwards.
         student_deadline_s: How long the student may take before the teacher gets the step.
         clock: Unix time in seconds.
         timer: A monotonic clock in seconds.
@@ -81,6 +83,8 @@ class Runtime:
         pinned_retriever: Retriever | None = None,
         prompt: PromptSettings | None = None,
         count_tokens: CountTokens,
+        describer: Describer | None = None,
+        auditing: Auditing | None = None,
         student_deadline_s: float | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
@@ -96,10 +100,12 @@ class Runtime:
             policy=policy,
             prompt=prompt or PromptSettings(),
             count_tokens=count_tokens,
+            describer=describer,
             student_deadline_s=student_deadline_s,
             timer=timer,
         )
         self._tracer = Tracer(traces, ledger, count_tokens, clock, timer)
+        self._concluder = Concluder(self._tracer, auditing, count_tokens)
         self._traces = traces
         self._count_tokens = count_tokens
         self._student_deadline_s = student_deadline_s
@@ -107,8 +113,7 @@ class Runtime:
         self._timer = timer
         self._tenant = tenant
         self._close = close
-        self._episodes: OrderedDict[str, Episode] = OrderedDict()
-        self._pending: set[asyncio.Task[None]] = set()
+        self._remembered = RememberedEpisodes(lambda id: self.episode(id=id), tenant)
 
     @property
     def lost_traces(self) -> int:
@@ -117,8 +122,7 @@ class Runtime:
 
     async def aclose(self) -> None:
         """Waits for traces that are being written, then closes the parts, if there is a way to."""
-        while self._pending:
-            await asyncio.wait(self._pending)
+        await self._concluder.finish()
         if self._close is not None:
             await self._close()
 
@@ -225,7 +229,7 @@ class Runtime:
         started_s = self._timer()
         if mode != "passthrough":
             self._tracer.check_prices(request.model)
-        episode = episode or self._implicit_episode(request)
+        episode = episode or self._remembered.of(request)
         thought = new_deliberation(request, episode, id or new_id(), started_s, mode)
         thought.unsupported, thought.key_id, thought.no_train = unsupported, key_id, no_train
         return thought
@@ -293,7 +297,8 @@ class Runtime:
         finally:
             thought.latency_s["student"] = self._timer() - asked_s
         self._deliberator.count_votes(thought)
-        return True
+        called = calls_tools(thought.student.choices[0].message)
+        return not called or thought.defer(Reason.UNKNOWN_TOOL, detail=called)
 
     def start_shadow(self, thought: Deliberation) -> None:
         """In mode ``shadow``, lets the student work beside the teacher."""
@@ -313,8 +318,9 @@ class Runtime:
         teacher_usage: Usage | None,
         *,
         error: BaseException | None = None,
-    ) -> tuple[Trace, asyncio.Task[None]]:
-        """Makes the trace of an answer, and starts to write it; the task ends when it is kept.
+        awaited: bool = True,
+    ) -> tuple[Trace, asyncio.Future[None]]:
+        """Makes the trace of an answer, and starts to write it; the future ends when it is kept.
 
         Args:
             thought: The deliberation.
@@ -322,25 +328,17 @@ class Runtime:
             teacher_usage: Tokens of the teacher; ``None``: it was not asked, or its call failed.
             error: Why the answer broke off. The prompt of a teacher's call that was given up is
                 counted here: its endpoint may bill it.
+            awaited: Whether somebody waits until the trace is kept; else the future may end
+                as soon as the store has taken it.
         """
-        if error is not None:
-            thought.error, thought.finished = _cause(error), False
-            was_asked = "teacher" in thought.latency_s
-            if teacher_usage is None and was_asked and not isinstance(error, Exception):
-                counted = sum(self._count_tokens(m.text) for m in thought.request.messages)
-                teacher_usage = Usage(input_tokens=counted)
-        thought.episode.served[thought.step.index] = thought.decision.served
-        trace = thought.trace = self._tracer.trace(thought, completion, teacher_usage)
-        if thought.aside_task is None:
-            return trace, self.supervise(self._tracer.store(trace))
-        return trace, self.supervise(self._store_after_shadow(thought, completion, teacher_usage))
+        thought.action = self._deliberator.action(thought, completion)
+        return self._concluder.conclude(
+            thought, completion, teacher_usage, error=error, awaited=awaited
+        )
 
     def supervise(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs work that no cancelled request may cut short; ``aclose`` waits for it."""
-        task = asyncio.create_task(work)
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
-        return task
+        return self._concluder.supervise(work)
 
     def price(self, role: Served, model: str) -> Price | None:
         """What the tokens of a role cost; ``None`` if nobody knows.
@@ -377,7 +375,7 @@ class Runtime:
         failure: BaseException | None = None
         thought.student_asked = True
         try:
-            async with aclosing(student.stream(thought.prompt)) as live:
+            async with aclosing(without_calls(student.stream(thought.prompt))) as live:
                 with TimeLimit(self._student_deadline_s):
                     chunk = await anext(live, None)
                 while chunk is not None:
@@ -386,20 +384,17 @@ class Runtime:
                         plain = {name: value for name, value in chunk.items() if name != "usage"}
                         yield {**plain, "model": thought.request.model}
                     chunk = await anext(live, None)
-            if accumulator.started:
+            if not accumulator.started:
+                thought.defer(Reason.STUDENT_FAILED)
+            else:
                 thought.student = accumulator.completion(thought.prompt, self._count_tokens)
                 answer = thought.student_answer(self._count_tokens)
-                yield {
-                    "id": answer.id,
-                    "object": "chat.completion.chunk",
-                    "created": answer.created,
-                    "model": answer.model,
-                    "choices": [],
-                    "usage": answer.usage.wire(),
-                }
+                yield usage_chunk(answer)
         except TutelageError as error:
             if not accumulator.started:
-                thought.defer(Reason.STUDENT_FAILED, error)
+                called = error.tool if isinstance(error, CallsTools) else None
+                reason = Reason.UNKNOWN_TOOL if called else Reason.STUDENT_FAILED
+                thought.defer(reason, error, detail=called)
                 return
             failure = error
             raise
@@ -414,6 +409,8 @@ class Runtime:
             if accumulator.started or failure is not None:
                 if accumulator.started:
                     thought.student = accumulator.completion(thought.prompt, self._count_tokens)
+                    if not accumulator.has_usage:
+                        thought.estimated.add("student")
                     self._deliberator.count_votes(thought)
                 _, written = self.conclude(thought, thought.student, None, error=failure)
                 if not isinstance(failure, asyncio.CancelledError):
@@ -436,20 +433,12 @@ class Runtime:
             partial = None
             if accumulator.started:
                 partial = accumulator.completion(thought.request, self._count_tokens)
+                if not accumulator.has_usage:
+                    thought.estimated.add("teacher")
             usage = partial.usage if partial else None
             _, written = self.conclude(thought, partial, usage, error=failure)
             if not isinstance(failure, asyncio.CancelledError):
                 await asyncio.shield(written)
-
-    async def _store_after_shadow(
-        self, thought: Deliberation, completion: Completion | None, teacher_usage: Usage | None
-    ) -> None:
-        assert thought.aside_task is not None
-        if thought.error is not None:
-            thought.aside_task.cancel()
-        await asyncio.wait([thought.aside_task])
-        thought.trace = self._tracer.trace(thought, completion, teacher_usage)
-        await self._tracer.store(thought.trace)
 
     async def _answered(
         self, thought: Deliberation, completion: Completion, teacher_usage: Usage | None
@@ -463,22 +452,6 @@ class Runtime:
         _, written = self.conclude(thought, None, None, error=error)
         if isinstance(error, ModelError):
             await asyncio.shield(written)
-
-    def _implicit_episode(self, request: ChatRequest) -> Episode:
-        key = conversation_id(request, tenant=self._tenant)
-        episode = self._episodes.get(key)
-        if episode is None:
-            episode = self._episodes[key] = self.episode(id=key)
-            if len(self._episodes) > REMEMBERED_EPISODES:
-                self._episodes.popitem(last=False)
-        self._episodes.move_to_end(key)
-        return episode
-
-
-def _cause(error: BaseException) -> str:
-    if isinstance(error, Exception):
-        return line(error)
-    return "cancelled: the caller left before the answer was complete"
 
 
 def _wants_usage(request: ChatRequest) -> bool:

@@ -66,7 +66,7 @@ def render(
     Raises:
         ContextTooLong: The instructions and the latest observation alone exceed the budget.
     """
-    instructions = [m for m in request.messages if m.role in INSTRUCTION_ROLES]
+    instructions = _joined([m for m in request.messages if m.role in INSTRUCTION_ROLES])
     transcript = [m for m in request.messages if m.role not in INSTRUCTION_ROLES]
     keep = settings.history_turns if settings.layout == "per-step" else None
     cost = _MessageCost(count_tokens)
@@ -162,6 +162,17 @@ def _tool_results(call_ids: Sequence[str], observation: str) -> list[Message]:
         Message.model_validate({"role": "tool", "content": text, "tool_call_id": call_id})
         for call_id, text in zip(call_ids, texts, strict=False)
     ]
+
+
+def _joined(instructions: list[Message]) -> list[Message]:
+    """Instructions as at most one system message.
+
+    Templates of small models know no ``developer`` and expect a single system message in front;
+    some drop what else there is without a word.
+    """
+    if not instructions or (len(instructions) == 1 and instructions[0].role == "system"):
+        return instructions
+    return [Message(role="system", content="\n\n".join(m.text for m in instructions))]
 
 
 def _shorten(transcript: Sequence[Message], keep: int | None, goal: str | None) -> list[Message]:

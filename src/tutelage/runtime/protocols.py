@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from tutelage.runtime.types import (
     Agreement,
@@ -15,6 +15,7 @@ from tutelage.runtime.types import (
     Retrieved,
     SamplePlan,
     Step,
+    StepAudit,
     Trace,
 )
 
@@ -69,6 +70,30 @@ class AgreementRule(Protocol):
         ...
 
 
+@runtime_checkable
+class ToolAware(Protocol):
+    """An agreement rule that can compare by the tools that a step offers."""
+
+    def for_tools(self, tools: Sequence[Mapping[str, Any]]) -> AgreementRule:
+        """The rule for a step that offers these OpenAI tools."""
+        ...
+
+
+def rule_for(rule: AgreementRule, tools: Sequence[Mapping[str, Any]]) -> AgreementRule:
+    """The rule as it compares in a step with these tools."""
+    return rule.for_tools(tools) if tools and isinstance(rule, ToolAware) else rule
+
+
+class Describer(Protocol):
+    """Turns what is known of a step into numbers that a policy can weigh."""
+
+    def describe(
+        self, step: Step, agreement: Agreement, demonstrations: Sequence[Retrieved]
+    ) -> Mapping[str, float]:
+        """The features of a step by name; one that is missing is left out."""
+        ...
+
+
 class DeferralPolicy(Protocol):
     """Decides whether the student or the teacher serves a step."""
 
@@ -107,5 +132,25 @@ class TraceStore(Protocol):
 
         Raises:
             StoreError: The episode could be neither stored nor spooled.
+        """
+        ...
+
+
+class AuditTrigger(Protocol):
+    """Chooses the student's steps that the teacher is asked about afterwards."""
+
+    def chosen(self, tenant: str, decision_id: str) -> float | None:
+        """The probability with which the step was chosen; ``None`` if it was not."""
+        ...
+
+
+class AuditStore(Protocol):
+    """Keeps what the teacher said of the student's steps."""
+
+    async def record_audit(self, audit: StepAudit) -> None:
+        """Keeps an audit; a second one of the same trace does nothing.
+
+        Raises:
+            StoreError: It cannot be kept.
         """
         ...

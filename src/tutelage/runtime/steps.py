@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.runtime.answer_form import read_form
 from tutelage.runtime.types import ChatRequest, Message, Served, Step, Turn
 
 INSTRUCTION_ROLES = frozenset({"system", "developer"})
@@ -70,6 +71,7 @@ def read_step(
         history=tuple(turns),
         tools=tuple(request.tools or ()),
         task_id=task_id,
+        form=read_form(request),
     )
 
 

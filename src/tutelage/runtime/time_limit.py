@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Any
+from collections.abc import Awaitable, Generator
+from types import TracebackType, coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 class TimeLimit:
@@ -54,3 +57,38 @@ class TimeLimit:
         assert self._task is not None
         self.expired = True
         self._task.cancel()
+
+
+async def within(seconds: float, work: Awaitable[Result]) -> Result:
+    """What an awaitable gives; the time is only watched if it has to wait for anything at all.
+
+    Args:
+        seconds: From now on.
+        work: Not begun yet.
+
+    Raises:
+        TimeoutError: The time was over before it ended.
+    """
+    steps = work.__await__()
+    try:
+        waits_for = next(steps)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    with TimeLimit(seconds):
+        return await _rest(steps, waits_for)
+
+
+@coroutine
+def _rest(steps: Generator[Any, Any, Result], waits_for: Any) -> Generator[Any, Any, Result]:
+    """Goes on with what was begun and waits."""
+    try:
+        yield waits_for
+    except BaseException as error:  # noqa: BLE001 - passed on to whom it is for
+        try:
+            waits_for = steps.throw(error)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        yield waits_for
+    return (yield from steps)

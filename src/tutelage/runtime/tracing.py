@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 from tutelage.runtime.deliberation import Deliberation
 from tutelage.runtime.errors import PriceUnknown, StoreError
@@ -17,6 +19,23 @@ from tutelage.runtime.types import Completion, Served, Trace, Usage
 logger = logging.getLogger(__name__)
 
 ROLES: tuple[Served, ...] = ("student", "teacher")
+
+
+@runtime_checkable
+class PostedTraces(Protocol):
+    """A store that takes traces for which nobody waits."""
+
+    def post(self, trace: Trace, settle: Callable[[StoreError | None], object]) -> bool:
+        """Leaves a trace to be stored soon; ``False`` if too many wait, and nothing was done.
+
+        Args:
+            trace: Which.
+            settle: Called with ``None`` when it is durable, else with what it is lost for.
+
+        Raises:
+            StoreError: It cannot be stored.
+        """
+        ...
 
 
 class Tracer:
@@ -39,6 +58,7 @@ class Tracer:
         timer: Callable[[], float],
     ) -> None:
         self._traces = traces
+        self._posted = traces if isinstance(traces, PostedTraces) else None
         self._ledger = ledger
         self._count_tokens = count_tokens
         self._clock = clock
@@ -67,10 +87,7 @@ class Tracer:
         """The trace of a request; without a completion the teacher failed or was given up."""
         step, decision = thought.step, thought.decision
         request, seen = thought.request, thought.aside or thought
-        prices = {role: self.price(role, request.model) for role in ROLES}
-        if thought.teacher_price is not None:
-            prices["teacher"] = thought.teacher_price
-        baseline = prices["teacher"]
+        baseline = thought.teacher_price or self.price("teacher", request.model)
         served_tokens = teacher_usage or (completion.usage if completion else None)
         usage: dict[Served, Usage] = {}
         student_usage = seen.student_usage(self._count_tokens)
@@ -78,6 +95,14 @@ class Tracer:
             usage["student"] = student_usage
         if teacher_usage is not None:
             usage["teacher"] = teacher_usage
+        # An unknown price is slow to find: its error names similar ones.
+        prices = {
+            role: price
+            for role in usage
+            if (price := baseline if role == "teacher" else self.price(role, request.model))
+            is not None
+        }
+        estimated = thought.estimated | seen.estimated
         thought.latency_s["total"] = self._timer() - thought.started_s
         shown = seen.prompt or request
         return Trace(
@@ -93,23 +118,20 @@ class Tracer:
             goal=step.goal,
             observation=step.observation,
             answer=action_text(completion.choices[0].message) if completion else "",
+            action=thought.action,
             finished=thought.finished,
             decision=decision,
             shadow=thought.aside.decision if thought.aside else None,
             samples=seen.samples,
             agreement=seen.agreement.share if seen.agreement else None,
+            features=dict(seen.agreement.features) if seen.agreement else {},
             demonstrations=tuple(one.demonstration.id for one in seen.demonstrations),
             prompt=tuple(m.model_dump(exclude_unset=True) for m in shown.messages),
             usage=usage,
-            cost_usd={
-                role: price.cost_usd(used)
-                for role, used in usage.items()
-                if (price := prices[role]) is not None
-            },
+            estimated=tuple(role for role in ROLES if role in usage and role in estimated),
+            cost_usd={role: price.cost_usd(usage[role]) for role, price in prices.items()},
             uncached_cost_usd={
-                role: price.uncached_cost_usd(used)
-                for role, used in usage.items()
-                if (price := prices[role]) is not None
+                role: price.uncached_cost_usd(usage[role]) for role, price in prices.items()
             },
             baseline_cost_usd=baseline.uncached_cost_usd(served_tokens)
             if baseline is not None and completion is not None and served_tokens is not None
@@ -120,11 +142,37 @@ class Tracer:
 
     async def store(self, trace: Trace) -> None:
         """Keeps a trace; one that cannot be kept is counted and fails nothing."""
+        outcome: StoreError | None = None
         try:
             await self._traces.append(trace)
         except StoreError as error:
+            outcome = error
+        self._settled(trace.id, outcome)
+        _tell(trace)
+
+    def post(self, trace: Trace) -> bool:
+        """Has a trace kept for which nobody waits; ``False`` if it has to be waited for.
+
+        One that cannot be kept is counted and fails nothing.
+        """
+        if self._posted is None:
+            return False
+        try:
+            if not self._posted.post(trace, partial(self._settled, trace.id)):
+                return False
+        except StoreError as error:
+            self._settled(trace.id, error)
+        _tell(trace)
+        return True
+
+    def _settled(self, id: str, outcome: StoreError | None) -> None:
+        if outcome is not None:
             self.lost += 1
-            logger.error("trace %s is lost: %s", trace.id, error)
+            logger.error("trace %s is lost: %s", id, outcome)
+
+
+def _tell(trace: Trace) -> None:
+    if logger.isEnabledFor(logging.INFO):
         logger.info(
             "served=%s reason=%s samples=%d demos=%d cost_usd=%.6f latency_s=%.3f",
             trace.decision.served,

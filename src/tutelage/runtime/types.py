@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tutelage.runtime.answer_form import AnswerForm
+
 Served = Literal["student", "teacher"]
 Draw = Literal["together", "sequential", "racing"]
 """One call for all samples; one by one until it is settled; all at once, the late ones given up."""
@@ -191,6 +193,10 @@ class Step:
     tools: tuple[Mapping[str, Any], ...] = ()
     task_id: str | None = None
     """The environment's id of the task; demonstrations with the same id are never retrieved."""
+    spent_usd: float = 0.0
+    """What the episode has cost so far in this process, both roles, as billed."""
+    form: AnswerForm | None = None
+    """What the client demands of the form of the answer; ``None``: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +225,12 @@ class Agreement:
     """Share of the modal action by likelihood, where the rule weighs samples."""
     recalled: bool = False
     """Whether the votes are those of demonstrations: no model was asked."""
+    answer: Message | None = None
+    """The sample that is served if the student serves."""
+    logprobs: tuple[float, ...] = ()
+    """Log-probabilities of the chosen sample's tokens, where the endpoint gave them."""
+    features: Mapping[str, float] = field(default_factory=dict)
+    """What else is known of the step, by name; a feature that is missing is left out."""
 
     @property
     def modal(self) -> Action | None:
@@ -247,10 +259,22 @@ class Reason(StrEnum):
     FORCED = "forced"
     UNSUPPORTED = "unsupported"
     UNDECIDED = "undecided"
+    CERTIFIED = "certified"
+    CONFIDENT = "confident"
+    UNCERTAIN = "uncertain"
+    BENEFIT = "benefit"
+    NO_BENEFIT = "no_benefit"
+    RECALLED = "recalled"
+    UNCOVERED = "uncovered"
+    UNLIKELY = "unlikely"
+    STICKY = "sticky"
+    BUDGET = "budget"
+    HOLDOUT = "holdout"
     PASSTHROUGH = "passthrough"
     SHADOW = "shadow"
     TEACHER_ONLY_TOOL = "teacher_only_tool"
     UNKNOWN_TOOL = "unknown_tool"
+    WRONG_FORM = "wrong_form"
     STUDENT_LATE = "student_late"
     RETRIEVAL_FAILED = "retrieval_failed"
     STUDENT_FAILED = "student_failed"
@@ -266,6 +290,10 @@ class Decision(BaseModel):
     reason: Reason
     score: float | None = None
     """The number the policy compared with its threshold, where it has one."""
+    detail: str | None = None
+    """The parameter or the tool that the reason is about, where it is about one."""
+    propensity: float | None = None
+    """Probability with which chance alone chose so, where it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +365,8 @@ class Retrieved:
 
     demonstration: Demonstration
     score: float
+    query: Any = field(default=None, compare=False, repr=False)
+    """Vector of the step that it was found for, goal and state, shape (2 dimensions,)."""
 
 
 class Sample(BaseModel):
@@ -371,11 +401,15 @@ class Trace(BaseModel):
     observation: str
     answer: str
     """Text of the answer returned (tool calls as JSON)."""
+    action: str | None = None
+    """Canonical key of that answer, where it was compared with samples of the student."""
     finished: bool = True
     """Whether the answer came to its end."""
     decision: Decision
     shadow: Decision | None = None
     """What would have been decided, where the student only worked aside."""
+    features: dict[str, float] = Field(default_factory=dict)
+    """What was known of the step when it was decided, by name; a missing one is left out."""
     samples: tuple[Sample, ...] = ()
     agreement: float | None = None
     """Share of the modal action among the samples."""
@@ -385,6 +419,8 @@ class Trace(BaseModel):
     """Messages that the student got, or the teacher if the student was not asked."""
     usage: dict[Served, Usage] = Field(default_factory=dict)
     """Tokens by component, losing samples included."""
+    estimated: tuple[Served, ...] = ()
+    """Components whose tokens are estimates, as their endpoint told none."""
     cost_usd: dict[Served, float] = Field(default_factory=dict)
     """Cost by component with the cached tokens at their own price."""
     uncached_cost_usd: dict[Served, float] = Field(default_factory=dict)
@@ -395,6 +431,29 @@ class Trace(BaseModel):
     """Wall seconds by hop: retrieve, render, student, agree, teacher, total."""
     error: str | None = None
     """A failure in one line: one that the teacher made good, or the teacher's own."""
+
+
+class StepAudit(BaseModel):
+    """What the teacher said, off the critical path, of a step that the student served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trace_id: str
+    tenant: str
+    episode_id: str
+    step_index: int
+    created_at_s: float
+    """Unix time."""
+    propensity: float
+    """Probability with which the step was chosen for it."""
+    action: str | None = None
+    """Canonical key of the teacher's action; ``None`` if it named none or its call failed."""
+    agrees: bool | None = None
+    """Whether that is the student's action; ``None`` if the teacher's call failed."""
+    cost_usd: float = 0.0
+    """What the question cost, cached tokens at their own price; in no trace."""
+    uncached_cost_usd: float = 0.0
+    """The same with every prompt token at the full input price."""
 
 
 class EpisodeRecord(BaseModel):

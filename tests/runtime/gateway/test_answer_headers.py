@@ -141,6 +141,21 @@ def test_line_breaks_in_a_value_become_one_mark() -> None:
     assert header_value(" a\r\n\0b ") == "a_b"
 
 
+def test_what_a_reason_is_about_is_told_on_one_plain_line(thought: Deliberation) -> None:
+    thought.defer(Reason.UNKNOWN_TOOL, detail="wörld\r\nset-cookie: a=b" + "x" * 300)
+    told = texts(answer_headers(account_of(thought)))["x-tutelage-detail"]
+    assert told.startswith("w_rld_set-cookie: a=b")
+    assert len(told) == 256
+    assert facts(account_of(thought))["detail"] == thought.decision.detail
+
+
+def test_a_messages_call_gets_a_version_if_its_client_names_none() -> None:
+    assert forwarded_headers([], "messages") == {"anthropic-version": "2023-06-01"}
+    named = [(b"anthropic-version", b"2030-01-01")]
+    assert forwarded_headers(named, "messages") == {"anthropic-version": "2030-01-01"}
+    assert forwarded_headers([], "chat") == forwarded_headers([], "responses") == {}
+
+
 def test_of_a_clients_headers_only_the_harmless_ones_go_upstream() -> None:
     client = [
         (b"host", b"gateway.local"),

@@ -156,7 +156,7 @@ async def test_an_error_of_ours_in_mid_stream_breaks_the_stream_off(
     body = call(wire, "teacher", stream=True)
     async with served.open("POST", PATHS[wire], body) as response:
         raw: bytes = await response.content.readuntil(b"\n\n")
-        monkeypatch.setattr("tutelage.runtime.gateway.teachers.written", break_down)
+        monkeypatch.setattr("tutelage.runtime.models.sse.EventParser.feed", break_down)
         world.teacher.gate.set()
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.content.readexactly(1_000_000)
@@ -220,7 +220,8 @@ async def test_requests_over_one_connection_follow_one_another(served: Served) -
     port = int(served.base_url.rsplit(":", 1)[1])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = json.dumps(call("chat", "cascade")).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
     writer.write((head.encode() + body) * 3)
 
     raw = b""

@@ -105,7 +105,9 @@ async def test_a_full_gateway_says_when_to_come_back(wire: str, world: World) ->
     assert world.teacher.calls() == 2
 
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+)
 
 
 async def dribble(port: int, first: bytes) -> bytes:

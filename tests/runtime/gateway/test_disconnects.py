@@ -213,7 +213,7 @@ async def test_a_client_that_leaves_while_it_sends_its_request_costs_nothing(
 ) -> None:
     port = int(served.base_url.rsplit(":", 1)[1])
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\n{")
+    writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\n\r\n{")
     await until(lambda: served.gateway.in_flight == 1)
     writer.close()
     await served.idle()

@@ -65,7 +65,7 @@ async def test_a_body_in_pieces_is_put_together() -> None:
     assert await exchange(client).body() == b"abc"
 
 
-@pytest.mark.parametrize("declared", [b"1025", b"9" * 17])
+@pytest.mark.parametrize("declared", [b"1025", b"9" * 17, b"9" * 19, b"9" * 5000])
 async def test_a_body_that_says_it_is_too_large_is_not_read(declared: bytes) -> None:
     client = Client()
 
@@ -73,7 +73,7 @@ async def test_a_body_that_says_it_is_too_large_is_not_read(declared: bytes) -> 
         await exchange(client, [(b"content-length", declared)]).body()
 
 
-@pytest.mark.parametrize("declared", [None, b"3", b"x", b"-1", b"9" * 5000, "²".encode("latin-1")])
+@pytest.mark.parametrize("declared", [None, b"3", b"x", b"-1", "²".encode("latin-1")])
 async def test_a_body_that_grows_too_large_is_given_up(declared: bytes | None) -> None:
     pieces = [piece(b"x" * 600, more=True) for _ in range(5)]
     client = Client(*pieces)

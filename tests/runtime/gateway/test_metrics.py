@@ -217,12 +217,15 @@ def test_gauges_are_read_at_every_scrape(registry: CollectorRegistry) -> None:
             dropped_traces=lambda: now["dropped"],
             upstreams=lambda: upstreams,
             student_version=lambda: now["student"],
+            risks=lambda: {"agent": (0.01, 0.04)},
         ),
     )
 
     def read(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
+    assert read("tutelage_risk_estimate", model="agent") == 0.01
+    assert read("tutelage_risk_bound", model="agent") == 0.04
     assert read("tutelage_requests_inflight") == 2
     assert read("tutelage_ledger_queue_rows") == 5
     assert read("tutelage_dropped_traces_total") == 1
@@ -236,6 +239,28 @@ def test_gauges_are_read_at_every_scrape(registry: CollectorRegistry) -> None:
     now.update(in_flight=0, student="student@7")
     assert read("tutelage_requests_inflight") == 0
     assert read("tutelage_student_version_info", version="student@7") == 1
+
+
+def test_many_requests_are_all_counted_without_a_scrape_in_between(
+    metrics: Metrics, value: Callable[..., float]
+) -> None:
+    for _ in range(100):
+        metrics.observe(make_outcome())
+    assert value("tutelage_requests_total", wire="chat", mode="cascade", outcome="ok") == 100
+
+
+def test_a_worker_among_several_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(names.COUNTS_FOLDER, "/nowhere")
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics.observe(make_outcome())
+    (found,) = [
+        sample.value
+        for family in registry.restricted_registry(["tutelage_requests_total"]).collect()
+        for sample in family.samples
+        if sample.name == "tutelage_requests_total"
+    ]
+    assert found == 1
 
 
 def test_workers_have_registries_of_their_own() -> None:

@@ -193,6 +193,34 @@ async def test_a_decision_tells_all_but_the_prompt_unless_asked(served: Served) 
     assert "the text of the prompt" in json.dumps(whole["prompt"])
 
 
+@wires
+@pytest.mark.parametrize("model", ["passthrough", "route", "cascade", "shadow", "teacher", "other"])
+async def test_a_decision_tells_what_the_headers_told(wire: str, model: str, world: World) -> None:
+    aliases = {
+        "aliases.other.upstreams": ["second"],
+        "aliases.other.mode": "passthrough",
+        "aliases.*": {"mode": "cascade"},
+    }
+    for asked in (model, "any name") if model == "cascade" else (model,):
+        async with world.serve(aliases) as served:
+            got = await served.ask(wire, call(wire, asked))
+            told = (await served.decision(got.told("decision-id")))["tutelage"]
+        served_by = {"route": "student@small", "cascade": "student@small", "other": "second"}
+        assert told["served"] == served_by.get(model, "teacher")
+        names = ("served", "reason", "mode", "decision-id", "policy", "student", "detail")
+        headers = {name: got.told(name) for name in names if got.told(name) is not None}
+        assert headers == {name: told[name.replace("-", "_")] for name in headers}
+
+
+async def test_a_decision_says_what_could_not_be_honoured(served: Served) -> None:
+    got = await served.ask("chat", call("chat", "cascade", logprobs=True))
+    shown = await served.decision(got.told("decision-id"))
+
+    assert shown["decision"]["reason"] == "unsupported"
+    assert shown["decision"]["detail"] == shown["tutelage"]["detail"] == "logprobs"
+    assert got.told("detail") == "logprobs"
+
+
 async def test_a_decision_of_another_tenant_does_not_exist(guarded: Served) -> None:
     guarded.key = await guarded.issue(tenant="acme")
     got = await guarded.ask("chat", call("chat", "cascade"))

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.served_gateway import Got, Served, World, call, error_of, is_complete, received
 
+from tutelage.runtime.gateway.token_bound import prompt_tokens
+
 EMBEDDINGS, COMPLETIONS = "/v1/embeddings", "/v1/completions"
 COUNTS = {"messages": "/v1/messages/count_tokens", "responses": "/v1/responses/input_tokens"}
 
@@ -92,13 +94,33 @@ async def test_a_failing_upstream_is_told_in_the_shape_of_the_api(
 async def test_a_stream_that_breaks_off_says_so_and_does_not_end_well(
     fault: str, served: Served, world: World
 ) -> None:
-    world.teacher.fault = fault
+    world.teacher.fault, world.teacher.gate = fault, asyncio.Event()
 
-    got = await served.send("POST", COMPLETIONS, asked(COMPLETIONS, stream=True))
+    async with served.open("POST", COMPLETIONS, asked(COMPLETIONS, stream=True)) as response:
+        begun = await response.content.readuntil(b"\n\n")
+        world.teacher.gate.set()
+        got: Got = await received(response)
 
+    assert begun.startswith(b"data: {")
     assert json.loads(got.events[-1][1])["error"]["message"]
     assert not is_complete("chat", got)
     await served.counted('outcome="upstream_error"')
+
+
+@pytest.mark.parametrize("fault", ["malformed;at=0", "error-event;at=0", "cut;at=0"])
+async def test_the_next_upstream_takes_a_stream_that_breaks_off_before_it_said_anything(
+    fault: str, served: Served, world: World
+) -> None:
+    world.teacher.fault = fault
+
+    got = await served.send("POST", COMPLETIONS, asked(COMPLETIONS, "two", stream=True))
+    alone = await served.send("POST", COMPLETIONS, asked(COMPLETIONS, stream=True))
+
+    assert got.status == 200
+    assert is_complete("chat", got)
+    assert "second" in "".join(event["choices"][0]["text"] for event in got.data)
+    assert alone.status == 502
+    assert error_of("chat", alone)["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
@@ -116,8 +138,9 @@ async def test_a_client_that_leaves_cancels_its_upstream(
     await world.teacher.disconnected(within_s=10)
     standing = await guarded.settled(key)
 
-    # The prompt, nine characters or three tokens at 10 dollars a million.
-    assert standing.spent_usd == pytest.approx(3e-5)
+    # The prompt at 10 dollars a million, and what had come of an answer.
+    prompt = prompt_tokens(json.dumps(body).encode(), body) * 1e-5
+    assert prompt <= standing.spent_usd + 1e-12 <= prompt + 25 * 2e-5
     await guarded.counted('outcome="cancelled"')
 
 

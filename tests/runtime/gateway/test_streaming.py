@@ -152,15 +152,26 @@ async def test_a_stream_tells_the_tokens_of_its_own_answer(
 
 
 @wires
-@pytest.mark.parametrize("model", ["route", "cascade", "student"])
-async def test_the_end_of_a_stream_says_what_it_cost(wire: str, model: str, served: Served) -> None:
-    got = await served.ask(wire, asked(wire, model))
-    (trace,) = await served.traces()
+@pytest.mark.parametrize("native", [True, False], ids=["same-wire", "other-wire"])
+@pytest.mark.parametrize("model", ["route", "cascade", "student", "teacher", "two-cascade"])
+@pytest.mark.parametrize("fields", [{}, {"stream_options": {"include_usage": True}}])
+async def test_the_end_of_a_stream_says_what_it_cost(
+    wire: str, native: bool, model: str, fields: dict[str, Any], world: World
+) -> None:
+    if model == "two-cascade":
+        world.student.disagree()
+    upstream_wires = [wire] if native else ["messages" if wire == "chat" else "chat"]
+    async with world.serve(wires=upstream_wires) as served:
+        got = await served.ask(wire, asked(wire, model, **(fields if wire == "chat" else {})))
+        (trace,) = await served.traces()
 
     facts = facts_of(got)
+    assert is_complete(wire, got)
     assert facts["decision_id"] == trace.id
     assert facts["cost_usd"] == pytest.approx(sum(trace.cost_usd.values()))
-    assert facts["served"] == "student@small"
+    role = "teacher" if model in ("teacher", "two-cascade") else "student@small"
+    assert facts["served"] == role
+    assert facts["reason"] == trace.decision.reason.value
 
 
 def facts_of(got: Got) -> dict[str, Any]:

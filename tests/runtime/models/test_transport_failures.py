@@ -3,11 +3,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from tests.fault_upstream import FaultUpstream
 
 from tutelage.runtime.errors import (
@@ -21,7 +25,7 @@ from tutelage.runtime.errors import (
 from tutelage.runtime.models.breaker import Breaker
 from tutelage.runtime.models.deadlines import Timeouts
 from tutelage.runtime.models.retries import Retries
-from tutelage.runtime.models.transport import Transport, checked_url
+from tutelage.runtime.models.transport import Transport, _why, checked_url
 
 CHAT = "/chat/completions"
 
@@ -222,3 +226,37 @@ def test_a_wrong_address_is_told_at_once(base_url: str) -> None:
         Transport(base_url)
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cause", "why"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('10.0.0.7', 8000)"), "refused"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (ssl.SSLCertVerificationError(1, "10.0.0.7 is not the name"), "SSLCertVerificationError"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_why_there_is_no_connection_is_said_once_without_the_address(
+    cause: OSError, why: str
+) -> None:
+    key = ConnectionKey("10.0.0.7", 8000, False, True, None, None, None)
+    said = _why(aiohttp.ClientConnectorError(key, cause))
+    assert why in said
+    assert "10.0.0.7" not in said
+
+
+@pytest.mark.parametrize("name", ["teacher", None])
+@pytest.mark.parametrize("fault", ["fault:500", "fault:reset", "fault:hang", "fault:cut"])
+async def test_an_error_has_a_text_for_clients_where_the_endpoint_has_a_name(
+    name: str | None, fault: str, faulty: FaultUpstream
+) -> None:
+    async with Transport(
+        faulty.base_url, retries=NEVER, timeouts=Timeouts(first_byte_s=0.1), name=name
+    ) as transport:
+        with pytest.raises(ModelError) as caught:
+            await (await transport.open(CHAT, body(fault))).read()
+    assert faulty.base_url in str(caught.value)
+    told = caught.value.told
+    assert (told is None) is (name is None)
+    assert told is None or (told.startswith("upstream teacher ") and "http" not in told)

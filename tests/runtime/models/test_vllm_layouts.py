@@ -9,6 +9,7 @@ import pytest
 from tutelage.overhead.episodes import oracle_episodes
 from tutelage.overhead.layouts import LayoutPlay, play_episode, salted
 from tutelage.overhead.setting import TENANT, open_setting
+from tutelage.policies import Choice
 from tutelage.retrieval.embedding import HashEmbedder
 from tutelage.runtime.models.openai import OpenAIModel
 from tutelage.runtime.models.scripted import ScriptedModel
@@ -47,8 +48,7 @@ async def test_a_pinned_prompt_is_read_from_the_prefix_cache_and_a_per_step_one_
             runtime = assembly.runtime(
                 teacher=ScriptedModel("look"),
                 student=student,
-                policy="always-student",
-                guards=(),
+                choice=Choice(policy="always-student", guards=(), bare=True),
                 traces=traces,
             )
             # The world's instructions would be shared by all steps of either layout.

@@ -21,6 +21,16 @@ def record(number: int) -> Record:
     return Record("trace", {"id": f"t{number}", "text": "line\nbreak ü"})
 
 
+def test_a_record_of_text_is_one_of_an_object(spool: Spool) -> None:
+    text = Record("trace", encoded='{"id":"t0","text":"line\\nbreak ü"}')
+    assert text == record(0)
+    assert text != Record("episode", record(0).body)
+    assert text != "t0"
+    assert repr(text) == repr(record(0))
+    spool.append([text])
+    assert drain(spool) == [record(0)]
+
+
 def drain(spool: Spool, limit: int = 1000) -> list[Record]:
     with spool.oldest(limit) as records:
         return records

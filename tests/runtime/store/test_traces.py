@@ -48,6 +48,21 @@ async def test_columns_hold_what_queries_need(
     assert found == {"step_index": 4, "served": "teacher", "reason": "agreed", "cost_usd": 0.75}
 
 
+async def test_a_trace_that_is_posted_is_there_soon(
+    url: str, spool: Spool, make_trace: MakeTrace
+) -> None:
+    lost: list[StoreError | None] = []
+    async with SqlTraceStore(url, spool=spool) as store:
+        for number in range(100):
+            assert store.post(make_trace(f"t{number}", created_at_s=number), lost.append)
+        with pytest.raises(StoreError, match="more than 64"):
+            store.post(make_trace("x" * 65), lost.append)
+    assert lost == [None] * 100
+    async with SqlTraceStore(url, spool=spool) as store:
+        kept = await store.traces("acme", limit=1000, newest_first=False)
+    assert kept == [make_trace(f"t{number}", created_at_s=number) for number in range(100)]
+
+
 async def test_a_second_append_of_an_id_does_nothing(
     url: str, spool: Spool, make_trace: MakeTrace
 ) -> None:
@@ -202,11 +217,13 @@ async def test_a_path_that_is_no_spool_is_refused_at_the_start(url: str, tmp_pat
 
 
 async def test_an_id_too_long_for_its_column_is_named(
-    url: str, spool: Spool, make_trace: MakeTrace
+    url: str, spool: Spool, make_trace: MakeTrace, make_episode: MakeEpisode
 ) -> None:
     async with SqlTraceStore(url, spool=spool) as store:
         with pytest.raises(StoreError, match="trace id has 65 characters, more than 64"):
             await store.append(make_trace("x" * 65))
+        with pytest.raises(StoreError, match="episode id has 129 characters, more than 128"):
+            await store.record_episode(make_episode("x" * 129))
 
 
 async def test_a_trace_that_is_no_json_is_named(

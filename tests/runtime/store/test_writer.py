@@ -364,3 +364,47 @@ async def test_a_spool_that_cannot_be_read_does_not_stop_the_database(
     await writer.close()
     assert db.ids == ["a", "b"]
     assert "another path" in caplog.text
+
+
+async def test_a_record_that_is_posted_is_written_and_its_owner_told(
+    db: ScriptedDatabase, spool: Spool
+) -> None:
+    db.refused = {"b"}
+    told: dict[str, StoreError | None] = {}
+    writer = BatchWriter(db, spool)
+    writer.start()
+    for id in "abc":
+        assert writer.post(record(id), lambda outcome, id=id: told.update({id: outcome}))
+    assert not told
+    await writer.close()
+    assert db.ids == ["a", "c"]
+    assert {id: type(outcome) for id, outcome in told.items()} == {
+        "a": type(None),
+        "b": Unstorable,
+        "c": type(None),
+    }
+
+
+async def test_more_than_may_wait_are_not_posted(db: ScriptedDatabase, spool: Spool) -> None:
+    told: list[StoreError | None] = []
+    writer = BatchWriter(db, spool, limits=BatchLimits(queue_rows=2))
+    writer.start()
+    assert [writer.post(record(id), told.append) for id in "abc"] == [True, True, False]
+    await writer.put(record("d"))
+    assert writer.post(record("e"), told.append)
+    await writer.close()
+    assert db.ids == ["a", "b", "d", "e"]
+    assert told == [None, None, None]
+
+
+async def test_nothing_is_posted_to_a_writer_that_is_closed(
+    db: ScriptedDatabase, spool: Spool
+) -> None:
+    writer = BatchWriter(db, spool)
+    with pytest.raises(StoreError, match="async with"):
+        writer.post(record("a"), lambda _: None)
+    writer.start()
+    await writer.close()
+    with pytest.raises(StoreError, match="closed"):
+        writer.post(record("b"), lambda _: None)
+    assert db.ids == []

@@ -36,6 +36,18 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class CertifiedRisk:
+    """What a calibration certifies of a policy."""
+
+    alpha: float
+    """Risk that is not exceeded, at the confidence of the calibration."""
+    estimate: float
+    """Risk seen in the calibration episodes."""
+    bound: float
+    """Upper bound of the risk at the chosen threshold alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alias:
     """A model name, and how it is served."""
 
@@ -48,6 +60,10 @@ class Alias:
     policy: str
     student: str | None = None
     """What answers call the student."""
+    risk: CertifiedRisk | None = None
+    """What is certified of its policy."""
+    student_prompt_tokens: int = 0
+    """What demonstrations may add to the student's prompt."""
 
     def speaks(self, wire: WireName) -> bool:
         """Whether an upstream can be given a client's own bytes."""
@@ -73,7 +89,7 @@ class Aliases:
             fnmatch.fnmatchcase(model, allowed) for allowed in caller.aliases
         ):
             raise Forbidden(f"this key does not open the model {model[:80]!r}")
-        alias = self.by_name.get(model) or self.by_name.get(ANY)
+        alias = self.named(model)
         if alias is None or model == ANY:
             raise BadRequest(
                 f"the model {model[:80]!r} does not exist here: GET /v1/models lists them",
@@ -81,6 +97,10 @@ class Aliases:
                 code="model_not_found",
             )
         return alias
+
+    def named(self, model: str) -> Alias | None:
+        """The alias of a name, or the one of any name; ``None`` if there is neither."""
+        return self.by_name.get(model) or self.by_name.get(ANY)
 
     def names(self, caller: Caller) -> list[str]:
         """Configured names that a caller may ask for."""

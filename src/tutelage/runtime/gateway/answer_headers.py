@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from tutelage.runtime.deliberation import Deliberation
 from tutelage.runtime.gateway.names import HEADER_PREFIX, HEADER_SCHEMA
+from tutelage.runtime.models.transport import ANTHROPIC_VERSION
 from tutelage.runtime.types import Decision, Mode, Trace
+from tutelage.runtime.wires.protocol import WireName
 
 FORWARDED: Final = frozenset({"anthropic-version", "anthropic-beta", "openai-beta", "traceparent"})
 """Headers of a client that an upstream sees."""
@@ -42,6 +44,8 @@ class Account:
     served: str | None = None
     """``student``, ``student@<version>``, or the name of the teacher's upstream."""
     reason: str | None = None
+    detail: str | None = None
+    """The parameter or the tool that the reason is about, where it is about one."""
     agreement: float | None = None
     """Share of the modal action among the samples, in [0, 1]."""
     samples: int | None = None
@@ -53,6 +57,8 @@ class Account:
     """What the teacher alone would have cost, uncached."""
     overhead_ms: float | None = None
     policy: str | None = None
+    risk: float | None = None
+    """Risk that the policy is certified not to exceed."""
     student: str | None = None
     """Name or version of the student that was asked or could have been."""
     episode_id: str | None = None
@@ -62,6 +68,7 @@ def account_of(
     known: Deliberation | Trace,
     *,
     policy: str | None = None,
+    risk: float | None = None,
     student: str | None = None,
     teacher: str = "teacher",
     bank: str | None = None,
@@ -72,6 +79,7 @@ def account_of(
     Args:
         known: The deliberation of an answer that begins, or the trace of one that has ended.
         policy: Name of the policy.
+        risk: Risk that the policy is certified not to exceed.
         student: Name or version of the student.
         teacher: Name of the upstream that serves where the student does not.
         bank: Version of the demonstrations.
@@ -83,10 +91,12 @@ def account_of(
         mode=known.mode,
         served=_served(known.decision, student, teacher),
         reason=known.decision.reason.value,
+        detail=known.decision.detail,
         samples=len(known.samples),
         demos=f"{count}@{bank}" if bank and count else str(count),
         overhead_ms=None if overhead_s is None else overhead_s * 1000,
         policy=policy,
+        risk=risk,
         student=student,
     )
     if isinstance(known, Trace):
@@ -131,14 +141,18 @@ def facts(account: Account) -> dict[str, Any]:
     }
 
 
-def forwarded_headers(client: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def forwarded_headers(
+    client: Iterable[tuple[bytes, bytes]], wire: WireName = "chat"
+) -> dict[str, str]:
     """The headers of a client that go upstream: those of ``FORWARDED``, if well formed.
 
     Keys, cookies, hosts and all routing headers, ours and those of other gateways, are dropped.
-    A header that is sent several times is joined by commas.
+    A header that is sent several times is joined by commas. The Messages API is refused without a
+    version, so that a call of it gets one if its client names none.
 
     Args:
         client: As ASGI gives them, names in lower case.
+        wire: The API of the call.
     """
     sent: dict[str, str] = {}
     for raw_name, raw_value in client:
@@ -151,6 +165,8 @@ def forwarded_headers(client: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         joined = f"{sent[name]}, {value}" if name in sent else value
         if len(joined) <= _LONGEST_PASSED:
             sent[name] = joined
+    if wire == "messages":
+        sent.setdefault("anthropic-version", ANTHROPIC_VERSION)
     return sent
 
 
@@ -183,7 +199,7 @@ def _served(decision: Decision, student: str | None, teacher: str) -> str:
 def _shown(name: str, value: object) -> str:
     if not isinstance(value, float):
         return header_value(str(value))
-    digits = {"overhead_ms": 3, "agreement": 4}.get(name, 9)
+    digits = {"overhead_ms": 3, "agreement": 4, "risk": 4}.get(name, 9)
     return f"{value:.{digits}f}"
 
 

@@ -203,6 +203,10 @@ class _Request:
     async def _dispatch(self) -> None:
         exchange, parts = self._exchange, self._parts
         found = match(exchange.method, exchange.path)
+        if found is not None:
+            self._route = found.route
+        if parts.visitors is not None:
+            parts.visitors.check(exchange.raw_headers)
         if found is None:
             raise _Answered(Failure(404, "not_found", f"{exchange.path[:120]} does not exist here"))
         if found.route is None:
@@ -212,7 +216,7 @@ class _Request:
                 Failure(405, "invalid_request", text, code="method_not_allowed"),
                 headers=[(b"allow", allowed.encode())],
             )
-        route = self._route = found.route
+        route = found.route
         pages = Pages(self._gateway, parts, exchange)
         if route.is_open:
             await pages.show(route.name, found.id, None, b"")

@@ -12,6 +12,7 @@ MODE = "x-tutelage-mode"
 FORCE = "x-tutelage-force"
 NO_TRAIN = "x-tutelage-no-train"
 MAX_COST = "x-tutelage-max-cost-usd"
+RISK = "x-tutelage-risk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,12 @@ class CallOptions:
     force: Served | None = None
     no_train: bool = False
     max_cost_usd: float | None = None
+    max_risk: float | None = None
+    """Risk that the client bears; a policy that is not certified for it leaves the step to the
+    teacher."""
 
 
-_NAMES = frozenset({MODE, FORCE, NO_TRAIN, MAX_COST})
+_NAMES = frozenset({MODE, FORCE, NO_TRAIN, MAX_COST, RISK})
 _NONE = CallOptions()
 
 
@@ -52,6 +56,7 @@ def read_options(headers: Mapping[str, str], configured: Mode) -> CallOptions:
         force="teacher" if force == "teacher" else "student" if force == "student" else None,
         no_train=headers.get(NO_TRAIN, "").strip().lower() in ("1", "true", "yes"),
         max_cost_usd=_dollars(headers.get(MAX_COST)),
+        max_risk=_share(headers.get(RISK)),
     )
 
 
@@ -64,6 +69,18 @@ def _dollars(text: str | None) -> float | None:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise _unknown(MAX_COST, text, "give dollars, for example 0.05")
+    return value
+
+
+def _share(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise _unknown(RISK, text, "give a share, for example 0.05")
     return value
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Connection, Engine, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tutelage.runtime.errors import StoreError
@@ -72,14 +72,14 @@ class SqlConversationStore:
             self._flush = asyncio.create_task(self._write(), name="tutelage-conversations")
         await asyncio.shield(written)
 
-    async def forget(self, before_s: float) -> int:
-        """Deletes what was saved before a Unix time; the number of rows.
+    async def forget(self, before_s: float, limit: int = 500) -> int:
+        """Deletes at most ``limit`` rows that were saved before a Unix time; how many they were.
 
         Raises:
             StoreError: The database cannot be written.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, self._forget, before_s)
+        return await loop.run_in_executor(self._writer, self._forget, before_s, limit)
 
     async def aclose(self) -> None:
         """Writes what waits, and ends the threads."""
@@ -118,10 +118,23 @@ class SqlConversationStore:
         with self._transactions.writing() as connection:
             _upsert(connection, rows)
 
-    def _forget(self, before_s: float) -> int:
+    def _forget(self, before_s: float, limit: int) -> int:
+        row = conversations.c
+        keys = (row.tenant, row.prefix_sha256)
+        # Several workers delete: rows that another one has at hand are left to it.
+        old = (
+            select(*keys)
+            .where(row.created_at_s < before_s)
+            .order_by(row.created_at_s)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
         with self._transactions.writing() as connection:
-            old = delete(conversations).where(conversations.c.created_at_s < before_s)
-            return connection.execute(old).rowcount
+            found = [tuple(one) for one in connection.execute(old)]
+            if not found:
+                return 0
+            these = tuple_(*keys).in_(found)
+            return connection.execute(delete(conversations).where(these)).rowcount
 
 
 def _upsert(connection: Connection, rows: list[dict[str, object]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from tutelage.runtime.episode import Episode, EpisodeServer
+from tutelage.runtime.ids import new_id
 
 
 class Episodes:
@@ -19,6 +20,10 @@ class Episodes:
         self._server = server
         self._capacity = capacity
         self._known: OrderedDict[tuple[str, str], Episode] = OrderedDict()
+
+    def passing(self, tenant: str) -> Episode:
+        """An episode that begins, of which nothing has to be remembered: the teacher serves it."""
+        return Episode(self._server, id=new_id(), tenant=tenant)
 
     def episode(self, tenant: str, id: str) -> Episode:
         """The episode of a tenant, opened at its first mention."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from tutelage.runtime.errors import PriceUnknown
 from tutelage.runtime.gateway.alias import Alias
-from tutelage.runtime.prefix_cache import CHARACTERS_A_TOKEN
-from tutelage.runtime.types import Mode, Served, Usage
+from tutelage.runtime.gateway.token_bound import prompt_tokens
+from tutelage.runtime.types import Mode, Usage
 
 DEFAULT_OUTPUT_TOKENS = 4096
 """Reserved for an answer to which the client sets no limit."""
@@ -31,36 +31,41 @@ class Estimate:
 def estimate(
     raw: bytes, body: Mapping[str, Any], alias: Alias, mode: Mode, *, samples: int
 ) -> Estimate:
-    """Student and teacher together, as if both were asked.
+    """Student and teacher together, as if both were asked; the teacher at its dearest upstream.
 
     Args:
-        raw: The client's bytes; one token for every ``CHARACTERS_A_TOKEN`` of them.
+        raw: The client's bytes.
         body: The same, decoded.
         alias: What serves the request.
         mode: How.
-        samples: Student answers that the step may draw.
+        samples: Student answers that the step may draw; each may bill the prompt.
 
     Raises:
         PriceUnknown: What cannot be priced cannot be held to a budget.
     """
-    prompt = -(-len(raw) // CHARACTERS_A_TOKEN)
+    prompt = prompt_tokens(raw, body)
     # Which of several limits counts is for the upstream to say.
     limits = [value for name in _LIMITS if (value := _number(body.get(name))) is not None]
     output = max(0, *limits) if limits else DEFAULT_OUTPUT_TOKENS
     output *= max(1, *(_number(body.get(name)) or 1 for name in _CHOICES))
     model = str(body.get("model"))
     teacher = Usage(input_tokens=prompt, output_tokens=output)
-    student = Usage(input_tokens=prompt, output_tokens=output * samples)
-    asked: dict[Served, Usage] = {"teacher": teacher}
+    usual = alias.runtime.price("teacher", model)
+    prices = [upstream.price or usual for upstream in alias.upstreams]
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices):
+        raise PriceUnknown(f"no price is known for {model!r}, so no budget can be kept")
+    # Written to a prompt cache, a token may cost more than a plain one.
+    written = Usage(cache_write_tokens=prompt, output_tokens=output)
+    costs = [max(price.uncached_cost_usd(teacher), price.cost_usd(written)) for price in known]
+    cost_usd = max(costs)
     if mode != "passthrough" and alias.student is not None:
-        asked["student"] = student
-    cost_usd = 0.0
-    for role, usage in asked.items():
-        price = alias.upstreams[0].price if role == "teacher" else None
-        price = price or alias.runtime.price(role, model)
+        price = alias.runtime.price("student", model)
         if price is None:
-            raise PriceUnknown(f"no price is known for {model!r}, so no budget can be kept")
-        cost_usd += price.uncached_cost_usd(usage)
+            raise PriceUnknown("no price is known for the student, so no budget can be kept")
+        seen = prompt + alias.student_prompt_tokens
+        asked = Usage(input_tokens=seen * samples, output_tokens=output * samples)
+        cost_usd += price.uncached_cost_usd(asked)
     return Estimate(prompt + output, cost_usd)
 
 

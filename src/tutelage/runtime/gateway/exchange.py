@@ -11,7 +11,7 @@ import orjson
 from tutelage.runtime.config import LimitConfig
 from tutelage.runtime.errors import TutelageError
 from tutelage.runtime.gateway.limits import check_size
-from tutelage.runtime.time_limit import TimeLimit
+from tutelage.runtime.time_limit import within
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -100,24 +100,27 @@ class Exchange:
         """
         declared = self.headers.get("content-length", "")
         # The HTTP parser vouches for the header, not for a server of another kind.
-        if declared.isascii() and declared.isdigit() and len(declared) <= _MOST_DIGITS:
-            check_size(int(declared), self._limits)
-        pieces: list[bytes] = []
-        size = 0
+        if declared.isascii() and declared.isdigit():
+            # More digits than any limit has are not made a number.
+            check_size(int(declared[:_MOST_DIGITS]), self._limits)
         try:
-            with TimeLimit(self._limits.read_s):
-                while True:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone("the client left while it sent its request")
-                    piece = message.get("body", b"")
-                    size += len(piece)
-                    check_size(size, self._limits)
-                    if not message.get("more_body"):
-                        return b"".join([*pieces, piece]) if pieces else piece
-                    pieces.append(piece)
+            return await within(self._limits.read_s, self._whole_body())
         except TimeoutError:
             raise TooSlow(f"the request took more than {self._limits.read_s:g} s") from None
+
+    async def _whole_body(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client left while it sent its request")
+            piece = message.get("body", b"")
+            size += len(piece)
+            check_size(size, self._limits)
+            if not message.get("more_body"):
+                return b"".join([*pieces, piece]) if pieces else piece
+            pieces.append(piece)
 
     def watch(self, on_leave: Callable[[], None]) -> None:
         """Calls ``on_leave`` when the client leaves before its answer has ended.
@@ -228,8 +231,7 @@ class Exchange:
 
     async def _bounded(self, message: Message) -> None:
         try:
-            with TimeLimit(self._limits.write_s):
-                await self._send(message)
+            await within(self._limits.write_s, self._send(message))
         except TimeoutError:
             limit_s = self._limits.write_s
             raise ClientGone(f"the client read nothing for {limit_s:g} s") from None

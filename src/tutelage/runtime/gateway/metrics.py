@@ -32,6 +32,7 @@ Labelled = TypeVar("Labelled", Counter, Histogram)
 
 _BEFORE_TEACHER: Final = ("retrieve", "render", "student", "agree")
 _NO_MODE: Final = "none"
+_AT_ONCE: Final = 32
 _STATES: Final[tuple[State, ...]] = get_args(State)
 _MODEL_LABELS: Final = tuple(
     names.label(name) for name in (names.OPERATION_NAME, names.PROVIDER_NAME, names.REQUEST_MODEL)
@@ -62,6 +63,8 @@ class Gauges:
     """Upstreams by their configured names."""
     student_version: Callable[[], str | None] = lambda: None
     """The student that serves."""
+    risks: Callable[[], Mapping[str, tuple[float, float]]] = dict
+    """By model with a certified policy: risk seen in its calibration, and its upper bound."""
 
 
 class Metrics:
@@ -90,21 +93,36 @@ class Metrics:
     ) -> None:
         self._registry = registry
         self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        self._ended: list[Outcome] = []
+        # Whichever worker is scraped tells of all, as far as these have written it down.
+        self._at_once = 1 if os.environ.get(names.COUNTS_FOLDER) else _AT_ONCE
         self.set_aliases(aliases)
         self._routes = frozenset(routes)
         self._providers = {"student": "openai", "teacher": "openai", **(providers or {})}
+        # Registered first, so that a scrape counts what has ended before it reads anything.
+        self._readings = _Readings(gauges or Gauges(), self._count_ended)
+        registry.register(self._readings)
         self._count_requests(registry)
         self._count_decisions(registry)
         self._count_calls(registry)
-        self._readings = _Readings(gauges or Gauges())
-        registry.register(self._readings)
 
     def set_aliases(self, aliases: Collection[str]) -> None:
         """Takes other models as those with a label of their own, after a reload."""
+        self._count_ended()
         self._aliases = frozenset(aliases) - {"*"}
 
     def observe(self, outcome: Outcome) -> None:
-        """Counts a request that has ended."""
+        """Counts a request that has ended, a few together: one alone costs twice as much."""
+        self._ended.append(outcome)
+        if len(self._ended) >= self._at_once:
+            self._count_ended()
+
+    def _count_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for outcome in ended:
+            self._observe(outcome)
+
+    def _observe(self, outcome: Outcome) -> None:
         route = outcome.route if outcome.route in self._routes else names.OTHER
         mode = outcome.mode or _NO_MODE
         self._child(self._requests, route, mode, outcome.end).inc()
@@ -283,10 +301,12 @@ class Metrics:
 class _Readings(Collector):
     """Reads the gauges at every scrape."""
 
-    def __init__(self, gauges: Gauges) -> None:
+    def __init__(self, gauges: Gauges, before: Callable[[], None]) -> None:
         self._gauges = gauges
+        self._before = before
 
     def collect(self) -> Iterator[Metric]:
+        self._before()
         gauges = self._gauges
         yield InfoMetricFamily(names.BUILD, "The running release.", {"version": __version__})
         student = gauges.student_version()
@@ -294,6 +314,17 @@ class _Readings(Collector):
             yield InfoMetricFamily(
                 names.STUDENT_VERSION, "The student that serves.", {"version": student}
             )
+        estimates = GaugeMetricFamily(
+            names.RISK_ESTIMATE, "Risk seen in the calibration of a policy.", labels=["model"]
+        )
+        bounds = GaugeMetricFamily(
+            names.RISK_BOUND, "Upper bound of the risk of a calibrated policy.", labels=["model"]
+        )
+        for model, (estimate, bound) in gauges.risks().items():
+            estimates.add_metric([model], estimate)
+            bounds.add_metric([model], bound)
+        yield estimates
+        yield bounds
         yield GaugeMetricFamily(names.IN_FLIGHT, "Requests being served.", value=gauges.in_flight())
         yield GaugeMetricFamily(
             names.QUEUE, "Traces that wait to be written.", value=gauges.queue_rows()

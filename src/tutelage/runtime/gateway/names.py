@@ -33,6 +33,8 @@ UPSTREAM_IN_FLIGHT: Final = "tutelage_upstream_inflight"
 BREAKER: Final = "tutelage_upstream_breaker_state"
 BUILD: Final = "tutelage_build"
 STUDENT_VERSION: Final = "tutelage_student_version"
+RISK_ESTIMATE: Final = "tutelage_risk_estimate"
+RISK_BOUND: Final = "tutelage_risk_bound"
 
 # Metrics of the conventions, with underscores for the dots.
 TOKEN_USAGE: Final = "gen_ai_client_token_usage"

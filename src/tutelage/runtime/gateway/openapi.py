@@ -15,7 +15,7 @@ _NAME: Final[Schema] = {"type": "string", "minLength": 1}
 _REFUSALS: Final[Mapping[str, str]] = {
     "400": "The call is wrong; `param` names the field.",
     "401": "No key, or none of this gateway.",
-    "403": "The key does not open this.",
+    "403": "The key does not open this, or none is asked for and a web page is behind the call.",
     "404": "What is asked for does not exist.",
     "408": "The client took too long to send its request.",
     "413": "The body is larger than the gateway reads.",
@@ -23,7 +23,7 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "431": "The headers are larger than the gateway reads.",
     "500": "The gateway failed.",
     "502": "The upstream failed.",
-    "503": "The upstream, or the store of keys, is not there.",
+    "503": "The upstream or the store of keys is not there, or too many connections are open.",
     "504": "The upstream took too long.",
 }
 

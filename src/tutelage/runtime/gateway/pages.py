@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from tutelage.runtime.errors import BadRequest
-from tutelage.runtime.gateway.answer_headers import account_of, facts
+from tutelage.runtime.gateway.answer_headers import Account, account_of, facts
 from tutelage.runtime.gateway.caller import Caller
 from tutelage.runtime.gateway.exchange import Exchange
 from tutelage.runtime.gateway.feedback import Feedback
@@ -17,6 +17,7 @@ from tutelage.runtime.gateway.health import AliasParts, readiness
 from tutelage.runtime.gateway.openapi import openapi
 from tutelage.runtime.gateway.parts import Parts
 from tutelage.runtime.gateway.routing import RouteName
+from tutelage.runtime.models.failures import without_addresses
 from tutelage.runtime.types import Trace
 
 if TYPE_CHECKING:
@@ -138,11 +139,19 @@ class Pages:
     async def _decision(self, caller: Caller, id: str) -> dict[str, Any]:
         trace = await self._trace(caller, id)
         shown = trace.model_dump(mode="json", exclude={"prompt", "tenant"})
+        if trace.error is not None:
+            shown["error"] = without_addresses(trace.error)
         if "prompt" in self._query("include"):
             shown["prompt"] = [dict(message) for message in trace.prompt]
-        alias = self._parts.aliases.by_name.get(trace.model)
-        told = facts(account_of(trace, policy=alias.policy if alias else None))
-        return {"object": "decision", **shown, "tutelage": told}
+        return {"object": "decision", **shown, "tutelage": facts(self._account(trace))}
+
+    def _account(self, trace: Trace) -> Account:
+        """What the headers of the answer said, as far as the trace and its alias still tell."""
+        alias = self._parts.aliases.named(trace.model)
+        if alias is None:
+            return account_of(trace)
+        only = alias.upstreams[0].name if len(alias.upstreams) == 1 else "teacher"
+        return account_of(trace, policy=alias.policy, student=alias.student, teacher=only)
 
     async def _trace(self, caller: Caller, id: str) -> Trace:
         for wait_s in _PATIENCE:

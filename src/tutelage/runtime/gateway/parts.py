@@ -13,6 +13,7 @@ from tutelage.runtime.gateway.caller import Caller
 from tutelage.runtime.gateway.conversations import Conversations
 from tutelage.runtime.gateway.episodes import Episodes
 from tutelage.runtime.gateway.stored_responses import StoredResponses
+from tutelage.runtime.gateway.visitors import LocalVisitors
 from tutelage.runtime.prompt import CountTokens
 from tutelage.runtime.store.traces import SqlTraceStore
 
@@ -46,6 +47,8 @@ class Parts:
 
     settings: GatewayConfig
     aliases: Aliases
+    visitors: LocalVisitors | None
+    """Who may come without a key; ``None``: a key decides."""
     doorkeeper: Doorkeeper
     admission: Admission
     conversations: Conversations

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from tutelage.runtime.errors import BadRequest, ModelError, TutelageError
-from tutelage.runtime.gateway.admission import Reservation
 from tutelage.runtime.gateway.alias import Alias, Upstream
 from tutelage.runtime.gateway.answer_headers import forwarded_headers, returned_headers
 from tutelage.runtime.gateway.call_options import read_options
 from tutelage.runtime.gateway.caller import Caller
-from tutelage.runtime.gateway.estimate import estimate
 from tutelage.runtime.gateway.exchange import EVENTS, JSON, ClientGone, Exchange, RawHeaders
-from tutelage.runtime.gateway.limits import check_depth, check_shape
 from tutelage.runtime.gateway.parts import Parts
+from tutelage.runtime.gateway.received_call import read_body
+from tutelage.runtime.gateway.spending import Spending
 from tutelage.runtime.gateway.splicing import WholeEvents, renamed, unambiguous, with_model, written
 from tutelage.runtime.gateway.token_count import count_input_tokens
 from tutelage.runtime.ids import new_id
 from tutelage.runtime.models.fallback import is_for_another
-from tutelage.runtime.models.fields import reject_routing_fields
 from tutelage.runtime.models.sse import Event, EventParser
 from tutelage.runtime.models.transport import Reply
 from tutelage.runtime.types import Usage
@@ -33,6 +32,21 @@ from tutelage.runtime.wires.fields import check_list, wrong
 from tutelage.runtime.wires.protocol import Wire
 
 _DONE = b"[DONE]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    reply: Reply
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A stream of which the first events are there."""
+
+    reply: Reply
+    first: bytes
+    rest: AsyncGenerator[bytes]
 
 
 class RelayCall:
@@ -55,9 +69,13 @@ class RelayCall:
         self._exchange = exchange
         self._caller = caller
         self._wire = wire
-        self._reservation: Reservation | None = None
-        self._spent = Usage()
+        self._spending: Spending | None = None
         self._upstream: Upstream | None = None
+        self._told = Usage()
+        self._said = ""
+        """The texts of all choices."""
+        self._has_begun = False
+        """Whether an event of a stream has been passed on."""
 
     async def serve(self, raw: bytes) -> None:
         """Answers the call.
@@ -65,13 +83,7 @@ class RelayCall:
         Raises:
             TutelageError: It failed before anything was sent.
         """
-        check_depth(raw, self._parts.settings.limits.depth)
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from None
-        check_shape(body, self._parts.settings.limits)
-        reject_routing_fields(body)
+        body = read_body(raw, self._parts.settings.limits)
         alias = self.alias = self._parts.aliases.find(body.get("model"), self._caller)
         counting = self._exchange.path.endswith("_tokens")
         if counting and not (alias.mode == "passthrough" and alias.speaks(self._wire.name)):
@@ -89,53 +101,53 @@ class RelayCall:
         if not counting:
             _check_asked(body, "input" if self._embeds else "prompt")
             await self._reserve(raw, body, alias)
+        usage: Usage | None = None
         try:
             await self._relay(usable, raw, body)
+            usage = self._metered()
         except (asyncio.CancelledError, ClientGone):
-            if not self._spent.prompt_tokens:
-                # The endpoint may bill a call that was given up.
-                self._spent = Usage(input_tokens=self._parts.count_tokens(_prompt(body)))
+            # The endpoint may bill a call that was given up.
+            usage = self._metered()
             raise
         finally:
-            if self._reservation is not None:
-                alias.runtime.supervise(self._settle(alias, str(body["model"])))
+            if self._spending is not None and self._spending.is_reserved:
+                alias.runtime.supervise(self._spending.settle(None, usage))
 
     @property
     def _embeds(self) -> bool:
         return self._exchange.path.endswith("/embeddings")
 
     async def _reserve(self, raw: bytes, body: dict[str, Any], alias: Alias) -> None:
-        ceiling = read_options(self._exchange.headers, alias.mode).max_cost_usd
-        if not self._caller.is_limited and ceiling is None:
-            return
+        options = read_options(self._exchange.headers, alias.mode)
+        # Vectors are no tokens.
         limited = {**body, "max_tokens": 0} if self._embeds else body
-        found = estimate(raw, limited, alias, "passthrough", samples=0)
-        if ceiling is not None and found.cost_usd > ceiling:
-            raise BadRequest(
-                f"the request may cost ${found.cost_usd:.6f}, more than {ceiling:g}",
-                param="x-tutelage-max-cost-usd",
-                code="max_cost_exceeded",
-            )
-        self._reservation = await self._parts.admission.admit(
-            self._caller, estimate_usd=found.cost_usd, estimate_tokens=found.tokens
-        )
+        spending = Spending(self._parts.admission, self._caller, alias, raw, limited)
+        await spending.reserve("passthrough", samples=0, ceiling_usd=options.max_cost_usd)
+        self._spending = spending
+
+    def _metered(self) -> Usage | None:
+        if self._spending is None:
+            return None
+        self._spending.upstream = self._upstream
+        return self._spending.metered(self._told, lambda: self._said)
 
     async def _relay(self, usable: list[Upstream], raw: bytes, body: dict[str, Any]) -> None:
         started_s = self._parts.timer()
         try:
-            reply, content = await self._ask(usable, raw, body)
-            headers = returned_headers(reply.headers)
-            if content is None:
-                await self._stream(reply, headers, str(body["model"]))
+            answer = await self._ask(usable, raw, body)
+            headers = returned_headers(answer.reply.headers)
+            if isinstance(answer, _Whole):
+                status, content = answer.reply.status, answer.content
+                await self._exchange.respond(status, content, [JSON, *headers])
             else:
-                await self._exchange.respond(reply.status, content, [JSON, *headers])
+                await self._stream(answer, headers)
         finally:
             self.upstream_s = self._parts.timer() - started_s
 
     async def _ask(
         self, usable: list[Upstream], raw: bytes, body: dict[str, Any]
-    ) -> tuple[Reply, bytes | None]:
-        """The answer of the first upstream that gives one; ``None``: it is a stream."""
+    ) -> _Whole | _Begun:
+        """The answer of the first upstream that gives one, or begins one."""
         for upstream in usable[:-1]:
             try:
                 return await self._ask_one(upstream, raw, body)
@@ -146,9 +158,9 @@ class RelayCall:
 
     async def _ask_one(
         self, upstream: Upstream, raw: bytes, body: dict[str, Any]
-    ) -> tuple[Reply, bytes | None]:
+    ) -> _Whole | _Begun:
         assert upstream.transport is not None
-        self._upstream = upstream
+        self._upstream, self._told, self._said = upstream, Usage(), ""
         path = self._exchange.path.removeprefix("/v1")
         query = self._exchange.query.decode("latin-1")
         raw = unambiguous(raw, body)
@@ -157,10 +169,10 @@ class RelayCall:
         reply = await upstream.transport.open(
             f"{path}?{query}" if query else path,
             raw,
-            forwarded_headers(self._exchange.raw_headers),
+            forwarded_headers(self._exchange.raw_headers, self._wire.name),
         )
         if reply.content_type == "text/event-stream":
-            return reply, None
+            return await self._begin(reply, str(body["model"]))
         content = await reply.read()
         try:
             answer = orjson.loads(content)
@@ -168,34 +180,55 @@ class RelayCall:
             raise reply.broken("sent something other than JSON, or part of it") from error
         if not isinstance(answer, dict):
             raise reply.broken("sent JSON that is no object")
-        self._spent = _usage(answer)
+        self._told, self._said = _usage(answer), _text(answer)
         if self._renames:
             content = orjson.dumps(renamed(answer, str(body["model"])))
-        return reply, content
+        return _Whole(reply, content)
 
-    async def _stream(self, reply: Reply, headers: RawHeaders, model: str) -> None:
-        """Passes a stream of the old completions API on, event by event."""
-        exchange, parser, whole, is_done = self._exchange, EventParser(), WholeEvents(), False
+    async def _begin(self, reply: Reply, model: str) -> _Begun:
+        """Waits for the first event: until then another upstream may take the call."""
+        live = self._pieces(reply, model)
         try:
-            await exchange.start(reply.status, [*EVENTS, *headers])
-            async with aclosing(reply.pieces()) as pieces:
-                async for piece in pieces:
-                    events = parser.feed(piece)
-                    out = [written(one, self._passed(one, model)) for one in events]
-                    is_done = is_done or any(one.data.startswith(_DONE) for one in events)
-                    passed = whole.feed(piece, ends_event=bool(events))
-                    if self._renames:
-                        passed = b"".join(out)
-                    if passed:
-                        await exchange.write(passed)
-            if not is_done:
-                raise reply.broken("ended its stream before it was complete")
+            return _Begun(reply, await anext(live), live)
+        except BaseException:
+            await live.aclose()
+            raise
+
+    async def _stream(self, answer: _Begun, headers: RawHeaders) -> None:
+        """Passes a stream of the old completions API on, event by event."""
+        exchange = self._exchange
+        try:
+            async with aclosing(answer.rest) as rest:
+                await exchange.start(answer.reply.status, [*EVENTS, *headers])
+                await exchange.write(answer.first)
+                async for piece in rest:
+                    await exchange.write(piece)
             await exchange.end()
         except ModelError as error:
             self.broken = error
             await exchange.end(write_event(self._wire.error(failure_of(error))))
-        finally:
-            reply.close()
+
+    async def _pieces(self, reply: Reply, model: str) -> AsyncGenerator[bytes]:
+        """What the client is sent: whole events, of which nothing is wrong.
+
+        Raises:
+            ModelError: The stream broke off, or an event is malformed.
+        """
+        parser, whole, held, is_done = EventParser(), WholeEvents(), b"", False
+        async with aclosing(reply.pieces()) as pieces:
+            async for piece in pieces:
+                events = parser.feed(piece)
+                out = [written(one, self._passed(one, model)) for one in events]
+                is_done = is_done or any(one.data.startswith(_DONE) for one in events)
+                passed = whole.feed(piece, ends_event=bool(events))
+                held += b"".join(out) if self._renames else passed
+                # A comment alone says nothing of what follows.
+                if held and (events or self._has_begun):
+                    self._has_begun = True
+                    yield held
+                    held = b""
+        if not is_done:
+            raise reply.broken("ended its stream before it was complete")
 
     def _passed(self, event: Event, model: str) -> bytes:
         """The data of an event as the client gets it, if there is nothing wrong with it."""
@@ -205,7 +238,8 @@ class RelayCall:
         if chunk.get("error"):
             raise mid_stream_failure(chunk)
         if chunk.get("usage"):
-            self._spent = _usage(chunk)
+            self._told = _usage(chunk)
+        self._said += _text(chunk)
         return orjson.dumps(renamed(chunk, model)) if self._renames else event.data
 
     @property
@@ -219,14 +253,6 @@ class RelayCall:
     def _is_step_model(path: str) -> bool:
         # An embedding model is never the teacher, so its name goes through.
         return not path.endswith("/embeddings")
-
-    async def _settle(self, alias: Alias, model: str) -> None:
-        assert self._reservation is not None
-        price = self._upstream.price if self._upstream else None
-        price = price or alias.runtime.price("teacher", model)
-        cost_usd = price.cost_usd(self._spent) if price else 0.0
-        tokens = self._spent.prompt_tokens + self._spent.output_tokens
-        await self._reservation.settle(cost_usd, tokens)
 
 
 def _check_asked(body: Mapping[str, Any], name: str) -> None:
@@ -250,8 +276,8 @@ def _usage(answer: dict[str, Any]) -> Usage:
         return Usage()
 
 
-def _prompt(body: dict[str, Any]) -> str:
-    """The texts of a call, as one."""
-    given = body.get("prompt", body.get("input"))
-    texts = given if isinstance(given, list) else [given]
-    return " ".join(text for text in texts if isinstance(text, str))
+def _text(answer: dict[str, Any]) -> str:
+    """The texts of all choices of an answer or event."""
+    choices = answer.get("choices")
+    found = choices if isinstance(choices, list) else []
+    return "".join(str(one.get("text") or "") for one in found if isinstance(one, dict))

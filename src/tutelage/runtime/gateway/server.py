@@ -16,6 +16,7 @@ from tutelage.runtime.config import GatewayConfig
 from tutelage.runtime.errors import ConfigError, TutelageError
 from tutelage.runtime.gateway.app import Gateway
 from tutelage.runtime.gateway.connection import Connection
+from tutelage.runtime.gateway.open_files import affordable_connections
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def uvicorn_config(app: Any, settings: GatewayConfig) -> uvicorn.Config:
         date_header=False,
         proxy_headers=False,
         loop="none",
-        http=Connection.bounded(settings.limits),
+        http=Connection.bounded(settings.limits, affordable_connections()),
         ws="none",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ _DECISIVE = (
     "input", "prompt", "previous_response_id",
 )  # fmt: skip
 _ESCAPED_LETTER = re.compile(rb"\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA])")
+_MOST_PLACES = 8
 _USAGE = b',"stream_options":{"include_usage":true}}'
 
 
@@ -53,20 +55,20 @@ def _repeats(raw: bytes) -> bool:
 def with_model(raw: bytes, body: Mapping[str, Any], model: str) -> bytes:
     """The body with another value of ``model``.
 
-    Prompt caches are keyed by bytes, so nothing else is written anew unless the field cannot be
-    told apart from the text of a message.
+    Prompt caches are keyed by bytes, so nothing else is written anew.
 
     Args:
         raw: The client's bytes.
         body: The same, decoded.
         model: The new value.
     """
-    old = re.escape(orjson.dumps(body["model"]))
-    found = list(re.finditer(rb'"model"\s*:\s*' + old, raw))
-    if len(found) != 1:
-        return orjson.dumps({**body, "model": model})
-    start, end = found[0].span()
-    return raw[:start] + b'"model":' + orjson.dumps(model) + raw[end:]
+    field = rb'"model"\s*:\s*' + re.escape(orjson.dumps(body["model"]))
+    new = b'"model":' + orjson.dumps(model)
+    places = list(itertools.islice(re.finditer(field, raw), 2))
+    if len(places) == 1 and b"\\u" not in raw and b"\\/" not in raw:
+        # Without escapes the field is written in this one way, so this is the place.
+        return raw[: places[0].start()] + new + raw[places[0].end() :]
+    return _spliced(raw, field, new, {**body, "model": model})
 
 
 def with_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:
@@ -76,7 +78,26 @@ def with_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:
         trimmed = raw.rstrip()
         return trimmed[:-1] + _USAGE
     kept = options if isinstance(options, Mapping) else {}
-    return orjson.dumps({**body, "stream_options": {**kept, "include_usage": True}})
+    asked = {**kept, "include_usage": True}
+    field = rb'"stream_options"\s*:\s*(?:null|\{[^{}]*\})'
+    new = b'"stream_options":' + orjson.dumps(asked)
+    return _spliced(raw, field, new, {**body, "stream_options": asked})
+
+
+def _spliced(raw: bytes, field: bytes, new: bytes, wanted: Mapping[str, Any]) -> bytes:
+    """The body with one field changed; written anew if the field cannot be found in it.
+
+    Args:
+        raw: The body.
+        field: A pattern of the field, which may also stand somewhere deeper.
+        new: What takes its place.
+        wanted: What the result is to say.
+    """
+    for found in itertools.islice(re.finditer(field, raw), _MOST_PLACES):
+        changed = raw[: found.start()] + new + raw[found.end() :]
+        if orjson.loads(changed) == wanted:
+            return changed
+    return orjson.dumps(wanted)
 
 
 def renamed(

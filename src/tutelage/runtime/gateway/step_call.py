@@ -9,10 +9,9 @@ from typing import Any
 
 import orjson
 
-from tutelage.runtime.chunks import chunks
+from tutelage.runtime.chunks import Accumulator, chunks
 from tutelage.runtime.deliberation import Deliberation
 from tutelage.runtime.errors import BadRequest, TutelageError
-from tutelage.runtime.gateway.admission import Reservation
 from tutelage.runtime.gateway.alias import Alias
 from tutelage.runtime.gateway.answer_headers import (
     Account,
@@ -23,16 +22,14 @@ from tutelage.runtime.gateway.answer_headers import (
     header_value,
     returned_headers,
 )
-from tutelage.runtime.gateway.call_options import CallOptions, read_options
 from tutelage.runtime.gateway.caller import Caller
 from tutelage.runtime.gateway.conversations import Prefix, read_prefix
-from tutelage.runtime.gateway.estimate import estimate
 from tutelage.runtime.gateway.exchange import EVENTS, JSON, ClientGone, Exchange
-from tutelage.runtime.gateway.limits import check_depth, check_shape
 from tutelage.runtime.gateway.parts import Parts
+from tutelage.runtime.gateway.received_call import ReceivedCall, read_body, receive
 from tutelage.runtime.gateway.response_keeper import ResponseKeeper
 from tutelage.runtime.gateway.sessions import session_of
-from tutelage.runtime.gateway.splicing import without_previous
+from tutelage.runtime.gateway.spending import Spending, all_said
 from tutelage.runtime.gateway.teachers import (
     ChatAnswer,
     ChatStream,
@@ -43,14 +40,10 @@ from tutelage.runtime.gateway.teachers import (
     ask_live,
 )
 from tutelage.runtime.ids import new_id
-from tutelage.runtime.models.fields import reject_routing_fields
-from tutelage.runtime.pricing import Price
 from tutelage.runtime.types import ChatRequest, Completion, Mode, Reason, Trace, Usage
 from tutelage.runtime.wires.failure import failure_of
-from tutelage.runtime.wires.fields import check_switch
 from tutelage.runtime.wires.protocol import Asked, Encoder, Wire, WireName
-from tutelage.runtime.wires.responses_ids import is_ours, response_id
-from tutelage.runtime.wires.responses_items import continued
+from tutelage.runtime.wires.responses_ids import response_id
 
 _Conclusion = tuple[Completion | None, Usage | None, BaseException | None]
 _ID_PREFIXES: dict[WireName, str] = {"chat": "chatcmpl-", "responses": "", "messages": "msg_"}
@@ -83,21 +76,17 @@ class StepCall:
         self._parts = parts
         self._exchange = exchange
         self._wire = wire
-        self._raw = b""
-        self._body: dict[str, Any] = {}
-        self._previous_id: str | None = None
-        """The response kept here that the call goes on from."""
-        self._options = CallOptions()
+        self._call: ReceivedCall | None = None
+        self._spending: Spending | None = None
         self._asked: Asked | None = None
         self._prefix: Prefix | None = None
         """Of the conversation of a client that names no session."""
-        self._reservation: Reservation | None = None
         self._keeper: ResponseKeeper | None = None
         self._upstream = "teacher"
-        self._price: Price | None = None
         self._teacher_s = 0.0
         self._relayed: _Conclusion | None = None
-        self._written: asyncio.Task[None] | None = None
+        self._asks_teacher = False
+        self._written: asyncio.Future[None] | None = None
         self.closing: asyncio.Task[None] | None = None
         """What is still done when the client has its answer, such as its trace."""
 
@@ -122,14 +111,22 @@ class StepCall:
         """
         await self._read(raw)
         try:
-            await self._reserve()
+            await self._spent.reserve(
+                self._received.mode,
+                samples=self._parts.samples,
+                ceiling_usd=self._received.options.max_cost_usd,
+            )
             if not self._relays_all:
-                self._asked = self._wire.read(self._body)
+                self._asked = self._wire.read(self._received.body)
                 await self._begin()
             if self.stream:
                 await self._serve_stream()
             else:
                 await self._serve_whole()
+        except Exception as error:
+            if not isinstance(error, TutelageError):
+                self._conclude_mistake(error)
+            raise
         finally:
             self._settle()
 
@@ -143,83 +140,77 @@ class StepCall:
         assert self.alias is not None
         return self.alias
 
+    @property
+    def _received(self) -> ReceivedCall:
+        assert self._call is not None
+        return self._call
+
+    @property
+    def _spent(self) -> Spending:
+        assert self._spending is not None
+        return self._spending
+
     async def _read(self, raw: bytes) -> None:
-        limits = self._parts.settings.limits
-        check_depth(raw, limits.depth)
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from None
-        check_shape(body, limits)
-        reject_routing_fields(body)
-        self._raw, self._body = raw, body
-        self.alias = self._parts.aliases.find(body.get("model"), self.caller)
-        self._options = read_options(self._exchange.headers, self.alias.mode)
-        self.mode = self._options.mode or self.alias.mode
-        # Read here also where the upstream judges the rest: how we answer depends on it.
-        stream = body.get("stream")
-        self.stream = stream is not None and check_switch(stream, "stream")
-        previous = body.get("previous_response_id")
-        if self._wire.name == "responses" and isinstance(previous, str) and is_ours(previous):
-            items = await self._parts.responses.conversation(self.caller.tenant, previous)
-            self._previous_id = previous
-            self._body = continued(body, items)
-            self._raw = orjson.dumps(without_previous(self._body))
+        parts, tenant = self._parts, self.caller.tenant
+        body = read_body(raw, parts.settings.limits)
+        alias = self.alias = parts.aliases.find(body.get("model"), self.caller)
+        call = self._call = await receive(
+            raw,
+            body,
+            alias,
+            self._exchange.headers,
+            wire=self._wire,
+            responses=parts.responses,
+            tenant=tenant,
+        )
+        self.mode, self.stream = call.mode, call.stream
+        self._spending = Spending(parts.admission, self.caller, alias, call.raw, call.relayed_body)
         wants_kept = self._wire.name == "responses" and body.get("store") is not False
         # An upstream that is asked all calls keeps its own.
         if wants_kept and not self._relays_all:
-            self._keeper = ResponseKeeper(self._parts.responses, self.caller.tenant, body)
-
-    async def _reserve(self) -> None:
-        ceiling = self._options.max_cost_usd
-        if not self.caller.is_limited and ceiling is None:
-            return
-        assert self.mode is not None
-        samples = self._parts.samples
-        found = estimate(self._raw, self._body, self._model, self.mode, samples=samples)
-        if ceiling is not None and found.cost_usd > ceiling:
-            raise BadRequest(
-                f"the request may cost ${found.cost_usd:.6f}, more than x-tutelage-max-cost-usd = "
-                f"{ceiling:g}: raise it, or ask for fewer tokens",
-                param="x-tutelage-max-cost-usd",
-                code="max_cost_exceeded",
-            )
-        self._reservation = await self._parts.admission.admit(
-            self.caller, estimate_usd=found.cost_usd, estimate_tokens=found.tokens
-        )
+            self._keeper = ResponseKeeper(parts.responses, tenant, call.asked)
 
     async def _begin(self) -> None:
         """Opens the deliberation, in the episode that the call belongs to."""
         assert self.mode is not None
         assert self._asked is not None
         tenant = self.caller.tenant
-        session = session_of(self._exchange.raw_headers, self._body, tenant)
+        session = session_of(self._exchange.raw_headers, self._received.body, tenant)
         if session is None:
             self._prefix = read_prefix(self._asked.request.messages)
             session = await self._parts.conversations.find(tenant, self._prefix)
+        episodes = self._parts.episodes
+        if session is None and self._relays_all:
+            episode = episodes.passing(tenant)
+        else:
+            episode = episodes.episode(tenant, session or new_id())
         self.thought = self._model.runtime.begin(
             self._asked.request,
-            episode=self._parts.episodes.episode(tenant, session or new_id()),
+            episode=episode,
             mode=self.mode,
-            unsupported=self._asked.unsupported or self._asked.native_only,
+            unsupported=self._asked.unsupported,
             key_id=self.caller.key_id,
-            no_train=self._options.no_train or not self.caller.writer,
+            no_train=self._received.options.no_train or not self.caller.writer,
             id=self.id,
         )
+        # What the teacher would have cost is told at its price, too.
+        self.thought.teacher_price = self._spent.price
 
     async def _serve_whole(self) -> None:
         runtime, thought = self._model.runtime, self.thought
         if thought is not None:
-            await runtime.deliberate(thought, self._options.force)
+            await runtime.deliberate(thought, self._received.options.force)
             if thought.decision.served == "student" and await runtime.ask_student(thought):
                 completion = thought.student_answer(self._parts.count_tokens)
                 await self._send(completion, None)
                 return
         answer = await self._ask(ask(self._model, self._question(), self._request))
+        completion = answer.completion
+        usage = self._spent.metered(completion.usage, lambda: all_said(completion))
         if isinstance(answer, ChatAnswer):
-            await self._send(answer.completion, answer.completion.usage)
+            await self._send(completion, usage)
             return
-        self._conclude(answer.completion, answer.completion.usage)
+        self._conclude(completion, usage)
         if self._keeper is not None:
             await self._keeper.keep(orjson.loads(answer.content))
         headers = [JSON, *returned_headers(answer.headers), *self._headers()]
@@ -260,7 +251,7 @@ class StepCall:
         """The events for the client, whoever serves; the answer is concluded at their end."""
         runtime, thought = self._model.runtime, self.thought
         if thought is not None and encoder is not None:
-            await runtime.deliberate(thought, self._options.force)
+            await runtime.deliberate(thought, self._received.options.force)
             if thought.decision.served == "student":
                 async with aclosing(self._student_pieces(thought, encoder)) as pieces:
                     async for piece in pieces:
@@ -281,16 +272,19 @@ class StepCall:
                     async for chunk in live:
                         if written := encoder.feed(chunk):
                             yield written
-        except (TutelageError, asyncio.CancelledError, GeneratorExit) as error:
+        except BaseException as error:
             failure = error
             raise
         finally:
             self._took(self._parts.timer() - asked_s)
-            self._conclude_stream(stream, failure)
+            self._conclude_stream(stream.accumulator, failure)
         if self._keeper is not None:
             await self._keeper.keep(self._whole(stream))
-        if encoder is not None and isinstance(stream, ChatStream):
-            yield encoder.finish(facts(self._account()))
+        if encoder is not None:
+            told = facts(self._account())
+            last = encoder.finish(told) if isinstance(stream, ChatStream) else stream.end(told)
+            if last:
+                yield last
 
     async def _student_pieces(
         self, thought: Deliberation, encoder: Encoder
@@ -319,17 +313,20 @@ class StepCall:
         if thought is not None:
             runtime.start_shadow(thought)
         asked_s = self._parts.timer()
+        self._asks_teacher = True
         try:
             answer = await asking
-        except (TutelageError, asyncio.CancelledError) as error:
+        except TutelageError as error:
             self._took(self._parts.timer() - asked_s)
             self._conclude(None, None, error)
             raise
+        except asyncio.CancelledError as error:
+            self._took(self._parts.timer() - asked_s)
+            # Its endpoint may bill a call that was given up.
+            self._conclude(None, self._spent.metered(), error)
+            raise
         self._took(self._parts.timer() - asked_s)
-        upstream = answer.upstream
-        self._upstream, self._price = upstream.name, upstream.price
-        if thought is not None:
-            thought.teacher_price = upstream.price
+        self._upstream, self._spent.upstream = answer.upstream.name, answer.upstream
         return answer
 
     def _took(self, teacher_s: float) -> None:
@@ -339,19 +336,20 @@ class StepCall:
 
     def _question(self) -> Question:
         query = self._exchange.query.decode("latin-1")
-        settings = self._parts.settings
+        settings, call = self._parts.settings, self._received
         return Question(
             wire=self._wire,
-            model=str(self._body["model"]),
-            raw=self._raw,
-            body=without_previous(self._body) if self._previous_id else self._body,
+            model=str(call.body["model"]),
+            raw=call.raw,
+            body=call.relayed_body,
             path=f"{self._wire.path}?{query}" if query else self._wire.path,
-            headers=forwarded_headers(self._exchange.raw_headers),
+            headers=forwarded_headers(self._exchange.raw_headers, self._wire.name),
             native_only=self._asked.native_only if self._asked else None,
             keep_model=settings.raw_model,
-            meter=settings.trace or self._reservation is not None,
+            meter=settings.trace or self._spent.is_reserved,
             answer_id=response_id(self.id) if self._keeper else None,
-            previous_id=self._previous_id,
+            previous_id=call.previous_id,
+            tells_facts=not self._relays_all,
         )
 
     @property
@@ -362,7 +360,7 @@ class StepCall:
         return _UNREAD
 
     def _encoder(self) -> Encoder:
-        asked = self._asked or Asked(self._body, self._request, stream=True)
+        asked = self._asked or Asked(self._received.body, self._request, stream=True)
         answer_id = _ID_PREFIXES[self._wire.name] + self.id
         return self._wire.encoder(asked, answer_id, int(self._parts.clock()))
 
@@ -390,6 +388,7 @@ class StepCall:
         return account_of(
             known,
             policy=alias.policy,
+            risk=alias.risk.alpha if alias.risk is not None else None,
             student=alias.student,
             teacher=self._upstream,
             overhead_s=overhead_s,
@@ -413,23 +412,41 @@ class StepCall:
     ) -> None:
         if self.thought is None:
             self._relayed = (completion, teacher_usage, error)
-        else:
-            _, self._written = self._model.runtime.conclude(
-                self.thought, completion, teacher_usage, error=error
-            )
-            self._remember(self.thought, completion)
+            return
+        self._note_spending(self.thought)
+        _, self._written = self._model.runtime.conclude(
+            self.thought, completion, teacher_usage, error=error, awaited=False
+        )
+        self._remember(self.thought, completion)
 
-    def _conclude_stream(
-        self, stream: NativeStream | ChatStream, error: BaseException | None
-    ) -> None:
-        partial = None
-        if stream.accumulator.started:
-            partial = stream.accumulator.completion(self._request, self._parts.count_tokens)
-        self._conclude(partial, partial.usage if partial else None, error)
+    def _note_spending(self, thought: Deliberation) -> None:
+        thought.teacher_price = self._spent.price
+        if self._spent.is_estimated:
+            thought.estimated.add("teacher")
+
+    def _conclude_stream(self, accumulator: Accumulator, error: BaseException | None) -> None:
+        if not accumulator.started:
+            given_up = error is not None and not isinstance(error, TutelageError)
+            self._conclude(None, self._spent.metered() if given_up else None, error)
+            return
+        partial = accumulator.completion(self._request, self._parts.count_tokens)
+        told = partial.usage if accumulator.has_usage else Usage()
+        # Of several choices only the first is put together.
+        n = self._received.body.get("n")
+        choices = n if isinstance(n, int) else 1
+        usage = self._spent.metered(told, lambda: all_said(partial) * choices)
+        self._conclude(partial, usage, error)
+
+    def _conclude_mistake(self, error: Exception) -> None:
+        """Writes down, and pays for, what was asked before we stumbled over it."""
+        is_concluded = self._relayed is not None or self.trace is not None
+        if is_concluded or (self.thought is None and not self._asks_teacher):
+            return
+        self._conclude(None, self._spent.metered() if self._asks_teacher else None, error)
 
     def _settle(self) -> None:
         """Starts what is left to do when the client has its answer; it outlives a cancellation."""
-        wanted = self._reservation is not None or self._written is not None
+        wanted = self._spent.is_reserved or self._written is not None
         if wanted or (self._relayed is not None and self._parts.settings.trace):
             self.closing = self._model.runtime.supervise(self._close())
 
@@ -440,21 +457,8 @@ class StepCall:
             if self._written is not None:
                 await self._written
         finally:
-            if self._reservation is not None:
-                await self._reservation.settle(*self._spent())
-
-    def _spent(self) -> tuple[float, int]:
-        """Dollars and tokens of the call, whether there is a trace of it or not."""
-        if self.trace is not None:
-            used = list(self.trace.usage.values())
-            cost_usd = sum(self.trace.cost_usd.values())
-        else:
             # A call that only its upstream understands is billed all the same.
-            usage = self._relayed[1] if self._relayed else None
-            used = [usage] if usage is not None else []
-            price = self._price or self._model.runtime.price("teacher", str(self._body["model"]))
-            cost_usd = sum(price.cost_usd(one) for one in used) if price is not None else 0.0
-        return cost_usd, sum(one.prompt_tokens + one.output_tokens for one in used)
+            await self._spent.settle(self.trace, self._relayed[1] if self._relayed else None)
 
     def _remember(self, thought: Deliberation, completion: Completion | None) -> None:
         """Lets the next step of a client that names no session find its episode."""
@@ -476,7 +480,7 @@ class StepCall:
     ) -> None:
         """Makes the trace of a call that was relayed unread; none of one that is no call."""
         try:
-            self._asked = self._wire.read(self._body)
+            self._asked = self._wire.read(self._received.body)
         except BadRequest:
             return
         await self._begin()
@@ -485,8 +489,4 @@ class StepCall:
         thought.started_s = self._exchange.started_s
         thought.latency_s["teacher"] = self._teacher_s
         thought.defer(Reason.PASSTHROUGH)
-        thought.teacher_price = self._price
-        _, self._written = self._model.runtime.conclude(
-            thought, completion, teacher_usage, error=error
-        )
-        self._remember(thought, completion)
+        self._conclude(completion, teacher_usage, error)

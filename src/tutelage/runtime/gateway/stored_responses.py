@@ -265,7 +265,14 @@ def _alive(now_s: float) -> Any:
 
 def _prune(connection: Connection, now_s: float, limit: int) -> int:
     keys = (responses.c.tenant, responses.c.id)
-    found = select(*keys).where(responses.c.expires_at_s <= now_s).limit(limit)
+    # Several workers delete: rows that another one has at hand are left to it.
+    found = (
+        select(*keys)
+        .where(responses.c.expires_at_s <= now_s)
+        .order_by(responses.c.expires_at_s)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
     rows = connection.execute(found).all()
     if not rows:
         return 0

@@ -13,6 +13,7 @@ import orjson
 from tutelage.runtime.chunks import Accumulator
 from tutelage.runtime.errors import BadRequest, BadResponse, ModelError
 from tutelage.runtime.gateway.alias import Alias, Upstream
+from tutelage.runtime.gateway.last_event import LastEvent
 from tutelage.runtime.gateway.splicing import (
     WholeEvents,
     is_usage_only,
@@ -60,6 +61,9 @@ class Question:
     """Takes the place of the upstream's own id of a response that is kept here."""
     previous_id: str | None = None
     """The response kept here that the call goes on from; the upstream does not know it."""
+    tells_facts: bool = False
+    """Whether the end of a stream carries our facts, so that its events are not all passed on
+    before they are known."""
 
 
 class _Taught(Protocol):
@@ -117,6 +121,26 @@ class NativeStream:
         self._drop_usage = drop_usage
         self.final: dict[str, Any] | None = None
         """The whole answer, where the wire ends with it and it is kept here."""
+        self._last = LastEvent(question.wire.name) if question.tells_facts else None
+        self._begun: list[bytes] = []
+        self._live = self._passed()
+
+    def end(self, facts: Mapping[str, Any]) -> bytes:
+        """What was held back to carry our facts, after ``pieces`` has ended well."""
+        return self._last.end(facts) if self._last else b""
+
+    async def begin(self) -> None:
+        """Waits until something is said: until then another upstream may take the call.
+
+        Raises:
+            ModelError: The stream broke off before, or its first event is malformed.
+        """
+        try:
+            while not self.accumulator.has_choice:
+                self._begun.append(await anext(self._live, b""))
+        except BaseException:
+            await self._live.aclose()
+            raise
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """What the client is sent: whole events, so that our own can follow any of them.
@@ -124,7 +148,14 @@ class NativeStream:
         Raises:
             ModelError: The stream broke off, or an event is malformed; it is not passed on.
         """
-        rewrites = self._drop_usage or self._changes
+        async with aclosing(self._live) as live:
+            if self._begun:
+                yield b"".join(self._begun)
+            async for piece in live:
+                yield piece
+
+    async def _passed(self) -> AsyncGenerator[bytes]:
+        rewrites = self._drop_usage or self._changes or self._last is not None
         parser, decoder, add = EventParser(), self._decoder, self.accumulator.add
         whole = WholeEvents()
         async with aclosing(self._reply.pieces()) as pieces:
@@ -139,7 +170,9 @@ class NativeStream:
                     for chunk in chunks:
                         add(chunk)
                     if rewrites and not (self._drop_usage and any(map(is_usage_only, chunks))):
-                        out.append(written(event, self._renamed(event.data)))
+                        data = self._renamed(event.data)
+                        last = self._last
+                        out.append(last.feed(event, data, chunks) if last else written(event, data))
                 passed = b"".join(out) if rewrites else whole.feed(piece, ends_event=bool(events))
                 if passed:
                     yield passed
@@ -243,7 +276,7 @@ async def ask_live(
 
     Raises:
         BadRequest: No upstream understands what the call needs.
-        ModelError: All failed before their first byte, or one refused the request.
+        ModelError: All failed before they said anything, or one refused the request.
     """
 
     async def attempt(upstream: Upstream) -> NativeStream | ChatStream:
@@ -263,7 +296,9 @@ async def ask_live(
         if inject:
             raw = with_usage(raw, orjson.loads(raw))
         reply = await _open(upstream, question, raw)
-        return NativeStream(upstream, reply, question, drop_usage=inject)
+        stream = NativeStream(upstream, reply, question, drop_usage=inject)
+        await stream.begin()
+        return stream
 
     return await _first(alias, question, attempt)
 

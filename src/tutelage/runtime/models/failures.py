@@ -14,6 +14,7 @@ from tutelage.runtime.errors import (
     RateLimited,
     Refused,
     TutelageError,
+    Unreachable,
 )
 
 # Wordings of OpenAI, Anthropic, Google, vLLM, SGLang, llama.cpp, Ollama and their proxies.
@@ -24,6 +25,7 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _QUOTED_CHARACTERS = 300
+_ADDRESS = re.compile(r"https?://[^\s,;()'\"<>]*[^\s,;()'\"<>:.]")
 
 
 def error_for(
@@ -85,6 +87,32 @@ def error_object(body: object) -> dict[str, Any] | None:
     if isinstance(error, Mapping):
         return dict(error)
     return {"message": str(error)} if isinstance(error, str) else dict(body)
+
+
+def told_of(error: ModelError, name: str) -> str:
+    """What a client is told of a failure: who failed and how, without addresses or advice to us.
+
+    Args:
+        error: How the endpoint failed.
+        name: What the configuration calls it.
+    """
+    shown, status = f"upstream {name}", error.status
+    if isinstance(error, ModelTimeout | Unreachable):
+        return _ADDRESS.sub(lambda _: shown, str(error))
+    if status is None:
+        broke = isinstance(error, BadResponse)
+        what = "broke the connection before it answered" if broke else "cannot be reached"
+        return f"{shown} {what}"
+    if status in (401, 403):
+        # Their words are about our key.
+        return f"{shown} answered {status}: it refuses the key of this gateway"
+    reason = _reason(error.body)
+    return f"{shown} answered {status}" + (f": {reason}" if reason else "")
+
+
+def without_addresses(text: str) -> str:
+    """A line without the URLs in it, for those whom the addresses of endpoints do not concern."""
+    return _ADDRESS.sub("the endpoint", text)
 
 
 def is_transient(error: ModelError) -> bool:

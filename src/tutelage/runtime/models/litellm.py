@@ -137,6 +137,9 @@ class LitellmModel:
                 if chunk is None:
                     break
                 plain = _plain(chunk)
+                if plain.get("usage") and not any(map(_says_something, plain.get("choices") or ())):
+                    # The wire's own last chunk has no choice; clients look for the usage there.
+                    plain["choices"] = []
                 for choice in plain.get("choices") or ():
                     finished |= bool(choice.setdefault("finish_reason", None))
                 yield plain
@@ -227,6 +230,10 @@ class LitellmModel:
     def _told(self, error: Exception) -> str:
         text = str(getattr(error, "message", None) or error).rpartition("Exception - ")[2]
         return self._api_key.redact(text) if self._api_key else text
+
+
+def _says_something(choice: Mapping[str, Any]) -> bool:
+    return bool(choice.get("delta") or choice.get("finish_reason"))
 
 
 def _plain(answer: Any) -> dict[str, Any]:

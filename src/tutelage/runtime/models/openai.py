@@ -16,6 +16,7 @@ from tutelage.runtime.models.breaker import Breaker
 from tutelage.runtime.models.deadlines import Timeouts
 from tutelage.runtime.models.failures import error_object
 from tutelage.runtime.models.fields import only_public
+from tutelage.runtime.models.output_limit import OutputLimit, with_limit
 from tutelage.runtime.models.retries import Retries
 from tutelage.runtime.models.sse import EventParser
 from tutelage.runtime.models.transport import Reply, Transport
@@ -45,6 +46,8 @@ class OpenAIModel(WireModel):
         extra_body: Fields set in every call, over the request's own.
         allowed_fields: The fields of a request that are passed on; absent: all.
         max_n: Largest ``n`` the endpoint takes; more samples are drawn by several calls at once.
+        output_limit: The field that limits an answer; absent: OpenAI's own at its addresses,
+            elsewhere the one that the request has.
         breaker: Leaves the endpoint alone when it keeps failing; absent: it is always asked.
         clock: A monotonic clock, seconds.
         wall_clock: Unix time, seconds; read only for a ``Retry-After`` date.
@@ -66,6 +69,7 @@ class OpenAIModel(WireModel):
         extra_body: Mapping[str, Any] | None = None,
         allowed_fields: frozenset[str] | None = None,
         max_n: int | None = None,
+        output_limit: OutputLimit | None = None,
         breaker: Breaker | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -90,6 +94,7 @@ class OpenAIModel(WireModel):
             max_n=max_n,
             extra_body=extra_body,
             allowed_fields=allowed_fields,
+            output_limit=output_limit,
         )
         self.base_url = transport.base_url
 
@@ -132,6 +137,7 @@ class OpenAIModel(WireModel):
         asked = plain(request).wire()
         if self._allowed_fields is not None:
             asked = only_public(asked, self._allowed_fields)
+        asked = with_limit(asked, self._output_limit)
         body = {**asked, **self._extra_body, "model": self.model, **fields}
         for name in [name for name, value in fields.items() if value is None]:
             del body[name]

@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from tutelage.runtime.errors import BadResponse, ModelError
 from tutelage.runtime.models.breaker import Breaker
 from tutelage.runtime.models.deadlines import Deadlines
+from tutelage.runtime.models.failures import told_of
 
 # How long to wait, after an answer has said that it is complete, for the end of the body that lets
 # the connection be used again.
@@ -33,6 +34,7 @@ class Reply:
         redacted: Masks our key in what the endpoint wrote.
         breaker: Is told how the answer ended.
         unfinished: How many bytes at the end of a piece may be the beginning of our key.
+        name: What clients are told the endpoint is called.
 
     Attributes:
         status: HTTP status.
@@ -48,11 +50,13 @@ class Reply:
         redacted: Callable[[bytes], bytes],
         breaker: Breaker | None = None,
         unfinished: Callable[[bytes], int] = lambda _: 0,
+        name: str | None = None,
     ) -> None:
         self.status = response.status
         self.headers = masked_headers(response.headers, redacted)
         self.redacted = redacted
         self._endpoint = endpoint
+        self._name = name
         self._response = response
         self._first: bytes | None = piece
         self._unfinished = unfinished
@@ -95,8 +99,10 @@ class Reply:
                 return arrived
             with self._silence:
                 return await content.readany()
-        except ModelError:
+        except ModelError as error:
             self._settle(succeeded=False)
+            if self._name is not None:
+                error.told = told_of(error, self._name)
             raise
         except (aiohttp.ClientError, OSError) as error:
             self._settle(succeeded=False)
@@ -140,18 +146,26 @@ class Reply:
 
     def broken(self, what: str) -> BadResponse:
         """The error for an answer that is wrong, for example ``"sent no JSON"``."""
-        return BadResponse(
+        error = BadResponse(
             f"{self._endpoint} {what} ({self.content_type}): check the endpoint's log",
             status=self.status,
         )
+        return self._with_told(error, f" {what}")
 
     def named(self, error: BadResponse) -> BadResponse:
         """An error of a wire, which knows neither the endpoint nor its key."""
         body = error.body and orjson.loads(self.redacted(orjson.dumps(error.body)))
         told = self.redacted(str(error).encode()).decode()
-        return BadResponse(
+        named = BadResponse(
             f"{self._endpoint}: {told}", status=error.status or self.status, body=body
         )
+        what = told.removeprefix("the endpoint")
+        return self._with_told(named, what if what != told else f": {told}")
+
+    def _with_told(self, error: BadResponse, what: str) -> BadResponse:
+        if self._name is not None:
+            error.told = f"upstream {self._name}{what}"
+        return error
 
     def _settle(self, *, succeeded: bool) -> None:
         """Tells the breaker, once, how the answer ended."""

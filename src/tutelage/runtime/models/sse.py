@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DATA = b"data: "
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One dispatched event."""
+class Event(NamedTuple):
+    """One dispatched event; a tuple, since a stream makes one for every few characters."""
 
     data: bytes
     """The ``data`` lines, joined by line feeds; UTF-8 if the endpoint keeps to the standard."""
@@ -33,6 +33,11 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that the chunk completes, oldest first."""
+        if chunk.startswith(_DATA) and chunk.endswith(b"\n\n") and self._is_between_events:
+            plain = _plain_events(chunk)
+            if plain is not None:
+                self._first_line = False
+                return plain
         first, *rest = self._with_line_feeds(chunk).split(b"\n")
         self._pieces.append(first)
         events: list[Event] = []
@@ -42,6 +47,11 @@ class EventParser:
                 events.append(event)
             self._pieces = [following]
         return events
+
+    @property
+    def _is_between_events(self) -> bool:
+        is_clear = not self._data and self._name is None and not self._after_carriage_return
+        return is_clear and not any(self._pieces)
 
     def _with_line_feeds(self, chunk: bytes) -> bytes:
         """The chunk with every line end as one LF, also where a CRLF is split over two chunks."""
@@ -73,3 +83,11 @@ class EventParser:
         elif field == b"event":
             self._name = value
         return None
+
+
+def _plain_events(chunk: bytes) -> list[Event] | None:
+    """Whole events of one line of data each, as most are; ``None`` if one is another kind."""
+    lines = chunk[len(_DATA) : -2].split(b"\n\n" + _DATA)
+    if chunk.count(b"\n") != 2 * len(lines) or b"\r" in chunk:
+        return None
+    return [Event(line) for line in lines]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
@@ -19,7 +22,7 @@ from tutelage.runtime.errors import BadRequest, BadResponse, ConfigError, ModelE
 from tutelage.runtime.models.attempts import attempted
 from tutelage.runtime.models.breaker import Breaker
 from tutelage.runtime.models.deadlines import Deadlines, Timeouts
-from tutelage.runtime.models.failures import error_for
+from tutelage.runtime.models.failures import error_for, told_of
 from tutelage.runtime.models.reply import Reply, masked_headers
 from tutelage.runtime.models.retries import Retries, retry_after_s
 from tutelage.runtime.secret import SHORTEST_REDACTED, Secret
@@ -64,6 +67,7 @@ class Transport:
         timeouts: Deadlines of a call.
         retries: How often and when a failed call is made again.
         breaker: Leaves the endpoint alone when it keeps failing; absent: it is always asked.
+        name: What clients are told the endpoint is called; absent: errors have no text for them.
         clock: A monotonic clock, seconds.
         wall_clock: Unix time, seconds; read only for a ``Retry-After`` date.
         sleep: Waits between attempts.
@@ -82,6 +86,7 @@ class Transport:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         retries: Retries = Retries(),  # noqa: B008 - frozen
         breaker: Breaker | None = None,
+        name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -89,6 +94,7 @@ class Transport:
     ) -> None:
         self.base_url = checked_url(base_url)
         self.breaker = breaker
+        self._name = name
         self._headers = headers
         self._secret = secret
         self._secret_bytes = secret.reveal().encode() if secret is not None else b""
@@ -142,8 +148,10 @@ class Transport:
                 sleep=self._sleep,
                 breaker=self.breaker,
             )
-        except BaseException:
+        except BaseException as error:
             self.in_flight -= 1
+            if isinstance(error, ModelError) and self._name is not None:
+                error.told = told_of(error, self._name)
             raise
         reply.on_close = self._closed
         return reply
@@ -231,13 +239,14 @@ class Transport:
                         self.redacted,
                         self.breaker,
                         self._unfinished,
+                        self._name,
                     )
                 raise self._failure(response, await _at_most(response, _ERROR_BYTES))
         except aiohttp.ConnectionTimeoutError as error:
             raise deadlines.passed("connect_s") from error
         except aiohttp.ClientConnectorError as error:
             raise ModelError(
-                f"cannot connect to {self.base_url} ({getattr(error, 'strerror', None) or error}): "
+                f"cannot connect to {self.base_url} ({_why(error)}): "
                 "start the endpoint, or correct base_url"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -286,6 +295,16 @@ class Transport:
 def _as_data(body: bytes) -> bytes | io.BytesIO | None:
     """The body as aiohttp sends it without complaint: in parts, where it is large."""
     return io.BytesIO(body) if len(body) > _LARGE_BYTES else body or None
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    """Why there is no connection, without the address: it stands in the base URL."""
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLError):
+        return type(cause).__name__
+    if isinstance(cause, socket.gaierror) or not cause.errno:
+        return cause.strerror or type(cause).__name__
+    return os.strerror(cause.errno)
 
 
 async def _at_most(response: aiohttp.ClientResponse, size: int) -> bytes:

@@ -10,6 +10,7 @@ import orjson
 
 from tutelage.runtime.errors import BadRequest, BadResponse, ConfigError
 from tutelage.runtime.models.fields import only_public
+from tutelage.runtime.models.output_limit import OutputLimit, usual_limit, with_limit
 from tutelage.runtime.models.sampling import in_batches
 from tutelage.runtime.models.sse import EventParser
 from tutelage.runtime.models.transport import Transport
@@ -29,6 +30,8 @@ class WireModel:
             1, unless the wire is ``chat``, which takes any.
         extra_body: Fields set in every call, over those of the request.
         allowed_fields: The fields of a request that are passed on; absent: all.
+        output_limit: The field that limits an answer, wire ``chat`` only; absent: OpenAI's own at
+            its addresses, elsewhere the one that the request has.
 
     Raises:
         ConfigError: ``model`` or ``max_n`` is not usable.
@@ -43,6 +46,7 @@ class WireModel:
         max_n: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
         allowed_fields: Collection[str] | None = None,
+        output_limit: OutputLimit | None = None,
     ) -> None:
         self.transport = transport
         self.wire = wire
@@ -54,6 +58,8 @@ class WireModel:
         self._max_n = 1 if max_n is None and wire.name != "chat" else max_n
         self._extra_body = dict(extra_body or {})
         self._allowed_fields = allowed_fields
+        usual = usual_limit(transport.base_url)
+        self._output_limit = (output_limit or usual) if wire.name == "chat" else None
 
     async def complete(self, request: ChatRequest, n: int = 1) -> Completion:
         """Samples ``n`` choices for one prompt, by several calls where the wire has no ``n``.
@@ -129,7 +135,8 @@ class WireModel:
         if self._allowed_fields is not None:
             request = ChatRequest.model_validate(only_public(request.wire(), self._allowed_fields))
         model = self.model or request.model
-        body = {**self.wire.body(request, model, stream=stream), **self._extra_body}
+        asked = self.wire.body(request, model, stream=stream)
+        body = {**with_limit(asked, self._output_limit), **self._extra_body}
         try:
             return orjson.dumps(body)
         except TypeError as error:

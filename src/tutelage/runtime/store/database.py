@@ -32,8 +32,14 @@ _EXAMPLES = "sqlite:///traces.sqlite or postgresql+psycopg://user@host/name"
 _alembic_globals = threading.Lock()
 
 
+class Encoded(str):
+    """JSON that is written into a column as it is."""
+
+    __slots__ = ()
+
+
 def _to_json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    return value if isinstance(value, Encoded) else orjson.dumps(value).decode()
 
 
 _JSON: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": orjson.loads}

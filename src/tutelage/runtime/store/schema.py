@@ -109,6 +109,18 @@ keys = Table(
     Index("keys_by_tenant", "tenant", "created_at_s"),
 )
 
+step_audits = Table(
+    "step_audits",
+    metadata,
+    Column("tenant", String(128), nullable=False),
+    Column("trace_id", String(64), nullable=False),
+    Column("episode_id", String(128), nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("body", JSON, nullable=False),
+    PrimaryKeyConstraint("tenant", "trace_id"),
+    Index("step_audits_by_time", "tenant", "created_at_s"),
+)
+
 # A key has two digests while a rotation overlaps.
 key_digests = Table(
     "key_digests",

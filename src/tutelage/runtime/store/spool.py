@@ -9,9 +9,8 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 from tutelage.runtime.errors import StoreError
 
@@ -20,16 +19,58 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"tutelage-spool 1 "
 _HEADER_BYTES = len(_MAGIC) + len(b"0000000000000000 00000000\n")
 _TAIL_BYTES = 65536
-_KINDS = ("trace", "episode")
+Kind = Literal["trace", "episode"]
+_KINDS: tuple[str, ...] = get_args(Kind)
 
 
-@dataclass(frozen=True, slots=True)
 class Record:
-    """A trace or an episode on its way to the database."""
+    """A trace or an episode on its way to the database.
 
-    kind: Literal["trace", "episode"]
-    body: Mapping[str, Any]
-    """The JSON form of the pydantic model."""
+    Given as an object or as JSON; the other form is made where somebody asks for it.
+
+    Args:
+        kind: What it is.
+        body: The JSON form of the pydantic model.
+        encoded: The same as text.
+        columns: Of a trace, the values of its row but for the body, where they are known.
+    """
+
+    __slots__ = ("_body", "_encoded", "columns", "kind")
+
+    def __init__(
+        self,
+        kind: Kind,
+        body: Mapping[str, Any] | None = None,
+        *,
+        encoded: str = "",
+        columns: tuple[Any, ...] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.columns = columns
+        self._body = body
+        self._encoded = encoded
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The JSON form of the pydantic model."""
+        if self._body is None:
+            self._body = json.loads(self._encoded)
+        return self._body
+
+    @property
+    def encoded(self) -> str:
+        """The body as text."""
+        if not self._encoded:
+            self._encoded = json.dumps(self._body, separators=(",", ":"))
+        return self._encoded
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and (self.kind, self.body) == (other.kind, other.body)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Record({self.kind!r}, {self.body!r})"
 
 
 class Spool:
@@ -211,7 +252,7 @@ def _drained_to(file: BinaryIO) -> int:
 
 
 def _line(record: Record) -> bytes:
-    payload = json.dumps([record.kind, record.body], separators=(",", ":")).encode()
+    payload = f'["{record.kind}",{record.encoded}]'.encode()
     return b"%08x %b\n" % (zlib.crc32(payload), payload)
 
 

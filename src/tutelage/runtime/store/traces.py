@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from math import isfinite
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, from_json
-from sqlalchemy import Connection, Engine, Insert, Select, String, Table, select
+from pydantic_core import PydanticSerializationError
+from sqlalchemy import Column, Connection, Engine, Insert, Select, String, Table, select
 from sqlalchemy import func as sql
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
@@ -17,6 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, Statement
 from tutelage.runtime.errors import SchemaTooNew, StoreError
 from tutelage.runtime.store import schema
 from tutelage.runtime.store.database import (
+    Encoded,
     begin_write,
     file_identity,
     migrate,
@@ -24,17 +27,38 @@ from tutelage.runtime.store.database import (
     reason,
     redact,
 )
-from tutelage.runtime.store.spool import Record, Spool
+from tutelage.runtime.store.spool import Kind, Record, Spool
 from tutelage.runtime.store.writer import (
     BatchLimits,
     BatchWriter,
     Counters,
+    Settle,
     Unreachable,
     Unstorable,
 )
 from tutelage.runtime.types import EpisodeRecord, Served, Trace
 
 _START_DRAIN_S = 2.0
+
+
+def _length(column: Column[Any]) -> int | None:
+    return column.type.length if isinstance(column.type, String) else None
+
+
+_TRACE_COLUMNS = tuple(schema.traces.columns.keys())
+_TRACE_LENGTHS = tuple(
+    (position, length)
+    for position, column in enumerate(schema.traces.columns)
+    if (length := _length(column)) is not None
+)
+# A few sizes, each of which the driver compiles once.
+_ROWS_AT_ONCE = (64, 8, 1)
+_PLACES = f"({', '.join('?' * len(_TRACE_COLUMNS))})"
+_SQLITE_INSERT = {
+    size: f"INSERT INTO traces ({', '.join(_TRACE_COLUMNS)})"
+    f" VALUES {', '.join([_PLACES] * size)} ON CONFLICT DO NOTHING"
+    for size in _ROWS_AT_ONCE
+}
 
 
 class SqlTraceStore:
@@ -100,7 +124,19 @@ class SqlTraceStore:
         Raises:
             StoreError: The trace could be neither stored nor spooled.
         """
-        await self._writer.put(_record("trace", trace, schema.traces))
+        await self._writer.put(_trace_record(trace))
+
+    def post(self, trace: Trace, settle: Settle) -> bool:
+        """Leaves a trace to be stored soon; ``False`` if too many wait, and nothing was done.
+
+        Args:
+            trace: As for ``append``.
+            settle: Called with ``None`` when it is durable, else with what it is lost for.
+
+        Raises:
+            StoreError: It cannot be stored.
+        """
+        return self._writer.post(_trace_record(trace), settle)
 
     async def record_episode(self, episode: EpisodeRecord) -> None:
         """Creates the episode, or updates the fields that are not ``None``.
@@ -108,7 +144,7 @@ class SqlTraceStore:
         Raises:
             StoreError: The episode could be neither stored nor spooled.
         """
-        await self._writer.put(_record("episode", episode, schema.episodes))
+        await self._writer.put(_episode_record(episode))
 
     async def trace(self, tenant: str, id: str) -> Trace | None:
         """One trace of a tenant, or ``None``.
@@ -244,20 +280,45 @@ class SqlTraceStore:
         return f"database {redact(str(self._engine.url))}"
 
 
-def _record(
-    kind: Literal["trace", "episode"], model: Trace | EpisodeRecord, table: Table
-) -> Record:
-    for column in table.columns:
-        value = getattr(model, column.name, None)
-        length = column.type.length if isinstance(column.type, String) else None
-        if isinstance(value, str) and length is not None and len(value) > length:
-            raise StoreError(
-                f"{kind} {column.name} has {len(value)} characters, more than {length}:"
-                f" {value[:40]!r}…"
-            )
+def _trace_record(trace: Trace) -> Record:
+    decision = trace.decision
+    cost_usd = sum(trace.cost_usd.values())
+    columns = (
+        trace.tenant,
+        trace.id,
+        trace.episode_id,
+        trace.step_index,
+        trace.created_at_s,
+        decision.served,
+        decision.reason.value,
+        # The JSON of what is no number is null.
+        cost_usd if isfinite(cost_usd) else None,
+    )
+    for position, length in _TRACE_LENGTHS:
+        value = columns[position]
+        if isinstance(value, str) and len(value) > length:
+            raise _too_long("trace", _TRACE_COLUMNS[position], value, length)
+    return Record("trace", encoded=_encoded("trace", trace), columns=columns)
+
+
+def _episode_record(episode: EpisodeRecord) -> Record:
+    for column in schema.episodes.columns:
+        value, length = getattr(episode, column.name), _length(column)
+        if length is not None and isinstance(value, str) and len(value) > length:
+            raise _too_long("episode", column.name, value, length)
+    return Record("episode", encoded=_encoded("episode", episode))
+
+
+def _too_long(kind: Kind, name: str, value: object, length: int) -> StoreError:
+    text = str(value)
+    return StoreError(
+        f"{kind} {name} has {len(text)} characters, more than {length}: {text[:40]!r}…"
+    )
+
+
+def _encoded(kind: Kind, model: Trace | EpisodeRecord) -> str:
     try:
-        # Twice as fast as ``model_dump(mode="json")``.
-        return Record(kind, from_json(model.model_dump_json()))
+        return model.model_dump_json()
     except PydanticSerializationError as error:
         raise StoreError(f"{kind} {model.id!r} cannot be written as JSON: {error}") from error
 
@@ -274,15 +335,34 @@ def _read_as(model: Any, body: Mapping[str, Any]) -> Any:
 
 
 def _insert(connection: Connection, records: Sequence[Record]) -> None:
-    insert: Callable[[Table], Any] = (
-        postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    )
-    traces = [_trace_row(record.body) for record in records if record.kind == "trace"]
+    is_server = connection.dialect.name == "postgresql"
+    insert: Callable[[Table], Any] = postgresql.insert if is_server else sqlite.insert
+    traces = [
+        (*(record.columns or _trace_columns(record.body)), Encoded(record.encoded))
+        for record in records
+        if record.kind == "trace"
+    ]
     episodes = [_episode_row(record.body) for record in records if record.kind == "episode"]
-    if traces:
-        connection.execute(insert(schema.traces).on_conflict_do_nothing(), traces)
+    if traces and is_server:
+        rows = [dict(zip(_TRACE_COLUMNS, row, strict=True)) for row in traces]
+        connection.execute(insert(schema.traces).on_conflict_do_nothing(), rows)
+    elif traces:
+        _insert_at_once(connection, traces)
     if episodes:
         connection.execute(_upsert_episode(insert(schema.episodes)), episodes)
+
+
+def _insert_at_once(connection: Connection, traces: Sequence[tuple[Any, ...]]) -> None:
+    """Many rows in one statement.
+
+    The driver lets other threads run once a statement, and has to wait for them after each.
+    """
+    start = 0
+    for size in _ROWS_AT_ONCE:
+        while len(traces) - start >= size:
+            values = tuple(chain.from_iterable(traces[start : start + size]))
+            connection.exec_driver_sql(_SQLITE_INSERT[size], values)
+            start += size
 
 
 def _upsert_episode(statement: Any) -> Insert:
@@ -295,15 +375,14 @@ def _upsert_episode(statement: Any) -> Insert:
     return upsert
 
 
-def _trace_row(body: Mapping[str, Any]) -> dict[str, Any]:
-    plain = ("tenant", "id", "episode_id", "step_index", "created_at_s")
-    return {
-        **{name: body[name] for name in plain},
-        "served": body["decision"]["served"],
-        "reason": body["decision"]["reason"],
-        "cost_usd": sum(body["cost_usd"].values()),
-        "body": body,
-    }
+def _trace_columns(body: Mapping[str, Any]) -> tuple[Any, ...]:
+    decision = body["decision"]
+    return (
+        *(body[name] for name in ("tenant", "id", "episode_id", "step_index", "created_at_s")),
+        decision["served"],
+        decision["reason"],
+        sum(body["cost_usd"].values()),
+    )
 
 
 def _episode_row(body: Mapping[str, Any]) -> dict[str, Any]:

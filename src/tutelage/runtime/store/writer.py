@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Commit = Callable[[Sequence[Record], float], None]
 """Writes records in one transaction, waiting at most so many seconds for a lock."""
+Settle = Callable[[StoreError | None], object]
+"""Is told, in the loop, when a record is durable, or why it is neither stored nor spooled."""
 
 _DRAIN_ROWS = 500
 _DRAIN_LOCK_WAIT_S = 0.25
@@ -85,9 +87,10 @@ class BatchWriter:
         self._spool = spool
         self._clock = clock
         self._limits = limits or BatchLimits()
-        self._waiting: deque[tuple[Record, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[Record, Settle]] = deque()
         self._arrived = asyncio.Event()
         self._places = asyncio.Semaphore(self._limits.queue_rows)
+        self._posted = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tutelage-store")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -119,15 +122,47 @@ class BatchWriter:
         self._check_open()
         await self._take_place(record)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((record, future))
+
+        def settled(outcome: StoreError | None) -> None:
+            self._places.release()
+            _settle(future, outcome)
+
+        self._waiting.append((record, settled))
         self._arrived.set()
         await future
+
+    def post(self, record: Record, settle: Settle) -> bool:
+        """Leaves a record to be written; ``False`` if no place is free, and nothing was done.
+
+        Args:
+            record: What is to be stored.
+            settle: Called when it is durable, or lost.
+
+        Raises:
+            StoreError: The store is not open.
+        """
+        self._check_open()
+        if self._posted >= self._limits.queue_rows:
+            return False
+        self._posted += 1
+
+        def settled(outcome: StoreError | None) -> None:
+            self._posted -= 1
+            settle(outcome)
+
+        self._waiting.append((record, settled))
+        self._arrived.set()
+        return True
 
     def _check_open(self) -> None:
         if self._task is None or self._task.done() or self._closing:
             raise StoreError("the trace store is closed: use it inside 'async with'")
 
     async def _take_place(self, record: Record) -> None:
+        if not self._places.locked():
+            # Without the timer that waiting needs.
+            await self._places.acquire()
+            return
         try:
             async with asyncio.timeout(self._limits.queue_wait_s):
                 await self._places.acquire()
@@ -174,8 +209,8 @@ class BatchWriter:
         finally:
             # Reached early only when the loop is torn down: nobody may wait for ever.
             while self._waiting:
-                _, future = self._waiting.popleft()
-                _settle(future, StoreError("the trace store was stopped before it wrote this"))
+                _, settle = self._waiting.popleft()
+                settle(StoreError("the trace store was stopped before it wrote this"))
 
     @property
     def _is_recovering(self) -> bool:
@@ -206,9 +241,8 @@ class BatchWriter:
         try:
             outcomes = await self.call(lambda: self._write([record for record, _ in batch]))
         finally:
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                _settle(future, outcome)
-                self._places.release()
+            for (_, settle), outcome in zip(batch, outcomes, strict=True):
+                settle(outcome)
 
     async def _gather(self) -> None:
         """Lets tasks that are about to append do so, as long as records keep coming.

@@ -12,6 +12,8 @@ _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 def is_chunk(chunk: Mapping[str, Any]) -> bool:
     """Whether an object is a ``chat.completion.chunk``; absent fields are allowed."""
+    if not chunk.get("usage") and _is_plain(chunk):
+        return True
     if not isinstance(chunk.get("created") or 0, int | float):
         return False
     return _has_usage(chunk) and _is_list_of(chunk.get("choices"), _is_delta_choice)
@@ -24,6 +26,23 @@ def is_message(message: object) -> bool:
     if isinstance(message.get("content"), list):
         message = {**message, "content": None}
     return _has_texts(message, _TEXTS) and _is_list_of(message.get("tool_calls"), _is_call)
+
+
+def _is_plain(chunk: Mapping[str, Any]) -> bool:
+    """Whether it is a piece of text and no more, as nearly all chunks of a stream are."""
+    choices = chunk.get("choices")
+    if type(choices) is not list or len(choices) != 1 or type(chunk.get("created")) is not int:
+        return False
+    choice = choices[0]
+    if type(choice) is not dict or type(choice.get("index")) is not int:
+        return False
+    delta = choice.get("delta")
+    return (
+        type(delta) is dict
+        and len(delta) == 1
+        and type(delta.get("content")) is str
+        and choice.get("finish_reason") is None
+    )
 
 
 def _has_usage(chunk: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from tutelage.runtime.errors import (
     RateLimited,
     TutelageError,
 )
+from tutelage.runtime.models.failures import without_addresses
 
 Kind = Literal[
     "invalid_request",
@@ -55,7 +56,7 @@ def failure_of(error: TutelageError) -> Failure:
     if isinstance(error, PriceUnknown):
         return Failure(400, "invalid_request", message, code="price_unknown", param="model")
     if isinstance(error, ModelError):
-        return _of_model(error, message)
+        return _of_model(error, error.told or without_addresses(message))
     return Failure(500, "internal", message)
 
 
