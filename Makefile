@@ -24,7 +24,17 @@ help:  ## this list
 	@mkdir -p .make && touch $@
 
 .make/dev: .make/install
-	$(PIP) --editable '.[dev,embed,otel,postgres,suites]'
+	$(PIP) --editable '.[calibrate,dev,embed,otel,postgres,suites]'
+	@touch $@
+
+# Programs that are clients, by npm, and LiteLLM's proxy in an environment of its own; what cannot be
+# had is skipped by its tests, with the reason.
+.make/clients: .make/install
+	@if command -v npm >/dev/null; then npm install --no-audit --no-fund --prefix $(TUTELAGE_CACHE)/clients \
+		@anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 || echo "no npm clients"; fi
+	@$(BIN)/python -c "from tutelage.overhead.gateway.installed import litellm_environment; \
+		from tutelage.runtime.cache_dir import cache_dir; litellm_environment(cache_dir())" \
+		|| echo "no LiteLLM proxy"
 	@touch $@
 
 .make/alfworld: .make/install
@@ -39,7 +49,7 @@ demo: .make/install  ## household episodes with the real in-process student: tab
 	$(BIN)/tutelage replay household --split test:6 --max-steps 20 --out out/demo/replay $(DEMO)
 	$(BIN)/tutelage report out/demo/replay
 
-test: .make/dev .make/alfworld games student-environment  ## all tests: real student, vLLM, ALFWorld
+test: .make/dev .make/alfworld .make/clients games student-environment  ## all tests: real student, vLLM, ALFWorld
 	$(BIN)/python -m pytest
 
 test-fast: .make/dev  ## the tests that take seconds and need no model

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib
-import importlib.util
-import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,38 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.absence import absent
+from tests.deployed import DEPLOY, ROOT, USER, is_setting, mapping
+from tests.dockerfile import (
+    Instructions,
+    all_of,
+    copied,
+    healthcheck,
+    instructions,
+    start,
+)
 
 from tutelage.cli.main import app
 from tutelage.runtime.config import ENVIRONMENT_PREFIX, Config, GatewayConfig, load_config
 from tutelage.version import __version__
 
-ROOT = Path(__file__).parents[1]
-DEPLOY = ROOT / "deploy"
-CHART = DEPLOY / "helm" / "tutelage"
 UNIT = DEPLOY / "systemd" / "tutelage.service"
 TEXTS = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
-USER = 10001
-"""Of the image, which volumes and Kubernetes name too."""
 SECRETS = ("TUTELAGE_PEPPER", "OPENAI_API_KEY", "STUDENT_API_KEY", "POSTGRES_PASSWORD")
 SECRET_TEXT = re.compile(r"\b(sk-[\w-]{8,}|tut(admin)?-[\w-]{20,}|[0-9a-f]{32,})\b")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
-
-Instructions = list[tuple[str, str]]
-
-
-def read_yaml(text: str) -> list[Any]:
-    """The documents of a YAML text that are not empty."""
-    if importlib.util.find_spec("yaml") is None:
-        absent("PyYAML is not installed: pip install 'tutelage[alfworld]'")
-    yaml: Any = importlib.import_module("yaml")
-    return [document for document in yaml.safe_load_all(text) if document is not None]
-
-
-def mapping(path: Path) -> dict[str, Any]:
-    (document,) = read_yaml(path.read_text("utf-8"))
-    assert isinstance(document, dict)
-    return document
 
 
 @pytest.fixture(scope="module")
@@ -55,38 +40,8 @@ def compose() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def values() -> dict[str, Any]:
-    return mapping(CHART / "values.yaml")
-
-
-@pytest.fixture(scope="module")
-def schema() -> dict[str, Any]:
-    return mapping(CHART / "values.schema.json")
-
-
-@pytest.fixture(scope="module")
 def image() -> Instructions:
-    """The instructions of the Dockerfile, continued lines joined."""
-    text = (DEPLOY / "Dockerfile").read_text("utf-8")
-    joined = re.sub(r"\\\n", " ", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE))
-    lines = (line.strip().partition(" ") for line in joined.splitlines() if line.strip())
-    return [(word.upper(), rest.strip()) for word, _, rest in lines]
-
-
-def all_of(image: Instructions, word: str) -> list[str]:
-    return [rest for found, rest in image if found == word]
-
-
-def is_setting(variable: str) -> bool:
-    """Whether an environment variable sets a key of the configuration that exists."""
-    section: Any = Config
-    *above, last = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-    for part in above:
-        field = section.model_fields.get(part)
-        section = getattr(field, "annotation", None)
-        if not hasattr(section, "model_fields"):
-            return False
-    return last in section.model_fields
+    return instructions()
 
 
 # Secrets and configuration.
@@ -212,6 +167,36 @@ def test_every_image_has_a_version(compose: Mapping[str, Any], image: Instructio
     assert compose["services"]["gateway"]["image"] == f"tutelage:{__version__}"
 
 
+def test_compose_itself_takes_the_file_and_asks_for_every_secret(
+    compose: Mapping[str, Any], tmp_path: Path
+) -> None:
+    program = compose_program()
+    text = (DEPLOY / "compose.yaml").read_text("utf-8")
+    if program == ["docker-compose"]:
+        # The first version of Compose, which Debian has, knows no name of a project.
+        text = text.replace(f"name: {compose['name']}\n", "")
+    file = tmp_path / "compose.yaml"
+    file.write_text(text, encoding="utf-8")
+    command = [*program, "-f", str(file), "--project-directory", str(DEPLOY), "config", "--quiet"]
+    filled = dict.fromkeys(SECRETS, "filled in")
+
+    def answer(variables: Mapping[str, str]) -> int:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **variables}
+        return subprocess.run(command, env=environment, capture_output=True).returncode
+
+    assert answer(filled) == 0
+    for name in SECRETS:
+        assert answer({**filled, name: ""}) != 0, name
+
+
+def compose_program() -> list[str]:
+    for program in (["docker", "compose"], ["docker-compose"]):
+        found = shutil.which(program[0])
+        if found and not subprocess.run([*program, "version"], capture_output=True).returncode:
+            return program
+    pytest.skip("Compose is not installed: apt-get install docker-compose")
+
+
 # The image.
 
 
@@ -231,25 +216,21 @@ def test_the_image_fetches_no_url_and_takes_no_secret(image: Instructions) -> No
 
 
 def test_the_image_is_built_in_two_stages_of_one_base(image: Instructions) -> None:
-    copied = [rest for rest in all_of(image, "COPY") if rest.startswith("--from")]
+    between = [rest for rest in all_of(image, "COPY") if rest.startswith("--from")]
 
     assert all_of(image, "FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
     assert all_of(image, "ARG")[0].startswith("PYTHON_IMAGE=python:3.")
-    assert copied == ["--from=build /opt/tutelage /opt/tutelage"]
+    assert between == ["--from=build /opt/tutelage /opt/tutelage"]
 
 
 def test_the_daemon_gets_only_what_the_image_is_built_of(image: Instructions) -> None:
     text = (ROOT / ".dockerignore").read_text("utf-8")
     rules = [line for line in text.splitlines() if line and not line.startswith("#")]
     sent = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
-    copied: set[str] = set()
-    for rest in all_of(image, "COPY"):
-        if not rest.startswith("--from"):
-            copied |= {name.removeprefix("./") for name in rest.split()[:-1]}
 
     assert rules[0] == "*"
-    assert copied == sent
-    assert all((ROOT / name).exists() for name in copied)
+    assert copied(image) == sent
+    assert all((ROOT / name).exists() for name in sent)
     assert any(fnmatch.fnmatch("src/.env", rule) for rule in rules if rule[0] != "!")
 
 
@@ -267,11 +248,10 @@ def test_the_image_installs_extras_that_exist_and_the_packages_of_minilm(
 
 
 def test_the_image_starts_the_gateway_and_asks_it_whether_it_lives(image: Instructions) -> None:
-    start = json.loads(all_of(image, "ENTRYPOINT")[0]) + json.loads(all_of(image, "CMD")[0])
-    asks = json.loads(all_of(image, "HEALTHCHECK")[0].partition("CMD ")[2])
+    asks = healthcheck(image)
     settings = re.findall(rf"({ENVIRONMENT_PREFIX}\w+__\w+)=", " ".join(all_of(image, "ENV")))
 
-    assert start[:2] == ["tutelage", "serve"]
+    assert start(image)[:2] == ["tutelage", "serve"]
     assert "serve" in {command.name for command in app.registered_commands}
     assert all_of(image, "STOPSIGNAL") == ["SIGTERM"]
     assert asks[:2] == ["python", "-c"]
@@ -339,156 +319,3 @@ def test_systemd_finds_the_unit_valid(tmp_path: Path) -> None:
     done = subprocess.run([analyze, "verify", copy], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
-
-
-# The chart.
-
-
-def test_the_configuration_of_the_chart_loads(values: Mapping[str, Any], tmp_path: Path) -> None:
-    file = tmp_path / "gateway.toml"
-    file.write_text(values["config"], encoding="utf-8")
-
-    config = load_config(file, environment={})
-
-    assert config.store.url.startswith("postgresql+psycopg://")
-    needed_s = values["preStopSeconds"] + config.gateway.shutdown_s
-    assert values["terminationGracePeriodSeconds"] > needed_s
-
-
-def test_the_chart_is_of_this_release() -> None:
-    chart = mapping(CHART / "Chart.yaml")
-
-    assert chart["apiVersion"] == "v2"
-    assert chart["appVersion"] == __version__
-
-
-def test_the_schema_of_the_chart_takes_its_values_and_no_others(
-    values: Mapping[str, Any], schema: Mapping[str, Any]
-) -> None:
-    from jsonschema import Draft7Validator
-
-    Draft7Validator.check_schema(schema)
-    validator = Draft7Validator(schema)
-
-    assert list(validator.iter_errors(values)) == []
-    assert set(values) == set(schema["properties"]) - {"global"}
-    for wrong in (
-        {**values, "replicas": 3},
-        {**values, "image": {**values["image"], "tag": "latest"}},
-        {**values, "secretName": ""},
-        {**values, "service": {"port": 0}},
-        {**values, "serviceMonitor": {"interval": "often"}},
-    ):
-        assert list(validator.iter_errors(wrong)), wrong
-
-
-def test_every_value_that_a_template_reads_exists(values: Mapping[str, Any]) -> None:
-    read: set[str] = set()
-    for path in (CHART / "templates").iterdir():
-        read |= set(re.findall(r"\.Values\.([\w.]+)", path.read_text("utf-8")))
-
-    for dotted in read:
-        place: Any = values
-        for part in dotted.split("."):
-            assert part in place, f".Values.{dotted}"
-            place = place[part]
-    assert {dotted.partition(".")[0] for dotted in read} == set(values)
-
-
-def test_the_blocks_of_every_template_are_closed() -> None:
-    for path in (CHART / "templates").iterdir():
-        depth = 0
-        for keyword in re.findall(r"\{\{-?\s*(\w+)", path.read_text("utf-8")):
-            depth += keyword in ("if", "with", "range", "define")
-            depth -= keyword == "end"
-            assert depth >= 0, path.name
-        assert depth == 0, path.name
-
-
-@pytest.fixture(scope="module")
-def helm() -> Any:
-    """Helm's own library, which renders as ``helm template`` does and lints as ``helm lint``."""
-    if importlib.util.find_spec("helm_python") is None:
-        # Not ``absent``: the checks above need no Helm.
-        pytest.skip("Helm is not installed: pip install helm-python-sdk")
-    return importlib.import_module("helm_python")
-
-
-def rendered(helm: Any, **values: Any) -> dict[str, Any]:
-    """The objects of a release ``demo``, by kind and name."""
-    with helm.Chart.load(str(CHART)) as chart:
-        texts = chart.render(values, name="demo", namespace="agents")
-    objects = [
-        found for name, text in texts.items() if name.endswith(".yaml") for found in read_yaml(text)
-    ]
-    return {f"{found['kind']}/{found['metadata']['name']}": found for found in objects}
-
-
-def test_helm_finds_nothing_wrong_with_the_chart(helm: Any) -> None:
-    report = helm.lint(str(CHART), strict=True)
-
-    assert report["errors"] == []
-    assert {message["error"] for message in report["messages"]} <= {"icon is recommended"}
-
-
-def test_the_pods_have_probes_and_no_rights(helm: Any) -> None:
-    objects = rendered(helm)
-    pod = objects["Deployment/demo-tutelage"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-
-    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert pod["securityContext"]["runAsUser"] == USER
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["automountServiceAccountToken"] is False
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounted == {"/etc/tutelage", "/var/lib/tutelage", "/tmp"}
-    assert container["image"] == f"tutelage:{__version__}"
-    assert [entry["name"] for entry in container["env"] if not is_setting(entry["name"])] == []
-    assert "PodDisruptionBudget/demo-tutelage" in objects
-
-
-def test_another_configuration_rolls_the_pods(helm: Any, values: Mapping[str, Any]) -> None:
-    def checksum(config: str) -> str:
-        deployment = rendered(helm, config=config)["Deployment/demo-tutelage"]
-        found = deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
-        return str(found)
-
-    assert checksum(values["config"]) == checksum(values["config"])
-    assert checksum(values["config"]) != checksum(values["config"] + "workers = 2\n")
-
-
-def test_the_configuration_reaches_the_pods_unchanged(helm: Any, values: Mapping[str, Any]) -> None:
-    stored = rendered(helm)["ConfigMap/demo-tutelage"]["data"]["gateway.toml"]
-
-    assert tomllib.loads(stored) == tomllib.loads(values["config"])
-
-
-def test_replicas_cannot_share_a_file(helm: Any) -> None:
-    config = '[store]\nurl = "sqlite:///tutelage.sqlite"\n'
-
-    with pytest.raises(helm.HelmError, match="which replicas cannot share"):
-        rendered(helm, config=config)
-    alone = rendered(helm, config=config, replicaCount=1)["Deployment/demo-tutelage"]
-    assert alone["spec"]["strategy"] == {"type": "Recreate"}
-
-
-def test_what_is_switched_on_is_there(helm: Any) -> None:
-    objects = rendered(
-        helm,
-        admin={"enabled": True},
-        autoscaling={"enabled": True},
-        serviceMonitor={"enabled": True},
-    )
-    (endpoint,) = objects["ServiceMonitor/demo-tutelage"]["spec"]["endpoints"]
-
-    assert endpoint["authorization"]["credentials"] == {"name": "tutelage", "key": "METRICS_KEY"}
-    assert "HorizontalPodAutoscaler/demo-tutelage" in objects
-    assert "replicas" not in objects["Deployment/demo-tutelage"]["spec"]
-    assert objects["Service/demo-tutelage-admin"]["spec"]["type"] == "ClusterIP"
-    assert [port["name"] for port in objects["Service/demo-tutelage"]["spec"]["ports"]] == ["http"]

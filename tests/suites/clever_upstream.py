@@ -32,7 +32,6 @@ from tests.upstream_answers import (
 
 Mind = Callable[[Heard], Said]
 _WIRES = ("/chat/completions", "/completions", "/responses", "/messages")
-_ERRORS = {"/messages": lambda error: {"type": "error", "error": error}}
 
 
 def obliging(heard: Heard) -> Said:
@@ -127,24 +126,22 @@ class CleverUpstream:
         path, body = f"/{request.match_info['path']}", await request.json()
         self.requests.append((path, body))
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
-        wrong = complaint(path, body)
-        if wrong is not None:
-            self.complaints.append(f"{path}: {wrong}: {json.dumps(body)[:2000]}")
-            error = {"type": "invalid_request_error", "message": wrong, "param": None, "code": None}
-            return web.json_response(_ERRORS.get(path, lambda e: {"error": e})(error), status=400)
         counted = {"/messages/count_tokens": {}, "/responses/input_tokens": _COUNTED}.get(path)
-        if counted is not None:
-            return web.json_response({**counted, "input_tokens": PROMPT_TOKENS})
-        if path == "/embeddings":
-            return web.json_response(_encoded(embeddings(body), body.get("encoding_format")))
-        if path not in _WIRES:
-            raise web.HTTPNotFound
         try:
+            wrong = complaint(path, body)
+            if wrong is not None:
+                self.complaints.append(f"{path}: {wrong}: {json.dumps(body)[:2000]}")
+                return _refusal(path, wrong)
+            if counted is not None:
+                return web.json_response({**counted, "input_tokens": PROMPT_TOKENS})
+            if path == "/embeddings":
+                return web.json_response(_encoded(embeddings(body), body.get("encoding_format")))
+            if path not in _WIRES:
+                raise web.HTTPNotFound
             answer = self._answer(path, body)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             # A client's nonsense, which a real endpoint refuses.
-            told = {"type": "invalid_request_error", "message": repr(error)}
-            return web.json_response(_ERRORS.get(path, lambda e: {"error": e})(told), status=400)
+            return _refusal(path, repr(error))
         return await self._send(request, body, answer)
 
     def _answer(self, path: str, body: dict[str, Any]) -> Answer:
@@ -172,6 +169,12 @@ class CleverUpstream:
             await stream.write(event)
         await stream.write_eof()
         return stream
+
+
+def _refusal(path: str, message: str) -> web.Response:
+    error = {"type": "invalid_request_error", "message": message, "param": None, "code": None}
+    body = {"type": "error", "error": error} if path == "/messages" else {"error": error}
+    return web.json_response(body, status=400)
 
 
 _COUNTED = {"object": "response.input_tokens"}

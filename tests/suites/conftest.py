@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from tests.fault_upstream import ThreadedUpstream, threaded_upstream
 from tests.suites.clever_upstream import CleverUpstream, served
-from tests.suites.gateways import RunningGateway, serving, write_config
+from tests.suites.gateways import RunningGateway, lose_database, serving, write_config
 from tests.suites.house import House, open_house
 
-MODES = ("passthrough", "teacher", "translated", "student", "refused")
+MODES = ("passthrough", "teacher", "translated", "student", "refused", "spooled")
 """``passthrough``: relayed unread; ``teacher``: through the runtime, in the client's wire;
 ``translated``: the teacher speaks the chat wire alone; ``student``: its samples agree;
-``refused``: they do not, and the teacher serves."""
+``refused``: they do not, and the teacher serves; ``spooled``: ``student`` without a database."""
+GATEWAYS = {"refused": "wavers", "spooled": "adrift"}
+"""Which of the gateways a mode is served by; absent: ``agrees``."""
 WIRES = ("chat", "responses", "messages")
 TEACHER = "clever-1"
 
@@ -44,7 +46,8 @@ class Door:
     @property
     def served_by(self) -> str:
         """Who serves, as the header ``x-tutelage-served`` begins."""
-        return {"student": "student", "translated": "chat-only"}.get(self.mode, "teacher")
+        served = {"student": "student", "spooled": "student", "translated": "chat-only"}
+        return served.get(self.mode, "teacher")
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +71,8 @@ def gateways(
     faulty: ThreadedUpstream,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, RunningGateway]]:
-    """``agrees`` and ``wavers``, by what their student does, and ``keyed``."""
+    """``agrees`` and ``wavers``, by what their student does; ``keyed``; ``adrift`` has lost its
+    database."""
     folder = tmp_path_factory.mktemp("gateways")
     with ExitStack() as stack:
         configs = {
@@ -77,9 +81,12 @@ def gateways(
                 "agrees": "obliging",
                 "wavers": "wavering-obliging",
                 "keyed": "obliging",
+                "adrift": "obliging",
             }.items()
         }
-        yield stack.enter_context(serving(configs, keyed=frozenset({"keyed"})))
+        started = stack.enter_context(serving(configs, keyed=frozenset({"keyed"})))
+        lose_database(started["adrift"], "spooled")
+        yield started
 
 
 def suite_config(folder: Path, clever_url: str, faulty_url: str, student: str) -> Path:
@@ -107,6 +114,7 @@ def suite_config(folder: Path, clever_url: str, faulty_url: str, student: str) -
             "aliases.translated": {**taught, "upstreams": ("chat-only",)},
             "aliases.student": {},
             "aliases.refused": {},
+            "aliases.spooled": {},
             'aliases."*"': {"mode": "passthrough", "upstreams": ("faulty",)},
         },
     )
@@ -116,7 +124,7 @@ def suite_config(folder: Path, clever_url: str, faulty_url: str, student: str) -
 def door(request: pytest.FixtureRequest, gateways: dict[str, RunningGateway]) -> Door:
     """A gateway in each mode."""
     mode = request.param
-    return Door(mode, gateways["wavers" if mode == "refused" else "agrees"])
+    return Door(mode, gateways[GATEWAYS.get(mode, "agrees")])
 
 
 @pytest.fixture(scope="session")

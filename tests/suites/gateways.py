@@ -5,16 +5,22 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import httpx
+
 START_WITHIN_S = 60.0
+LOGGED_WITHIN_S = 10.0
 _SERVE = "from tutelage.cli.main import main; main()"
 
 
@@ -27,6 +33,8 @@ class RunningGateway:
     config: Path
     store: Path
     log: Path
+    spool: Path
+    """Where traces wait while the database is gone."""
 
     @property
     def openai_url(self) -> str:
@@ -42,13 +50,65 @@ class RunningGateway:
             rows = connection.execute(query).fetchall()
         return {(model, served, reason): count for model, served, reason, count in rows}
 
+    @property
+    def log_characters(self) -> int:
+        """How long the log is now."""
+        return len(self.log.read_text("utf-8"))
 
-def write_config(folder: Path, sections: Mapping[str, Mapping[str, Any]]) -> Path:
-    """A configuration file with a store in the same folder."""
+    def logged(self, pattern: str, count: int, *, after: int = 0) -> list[re.Match[str]]:
+        """Where a pattern is found in the log, once it is found ``count`` times or time is up.
+
+        Args:
+            pattern: A regular expression.
+            count: A request is logged after its answer, so it may take a moment.
+            after: Characters of the log to leave out.
+        """
+        deadline_s = time.monotonic() + LOGGED_WITHIN_S
+        while True:
+            found = list(re.finditer(pattern, self.log.read_text("utf-8")[after:]))
+            if len(found) >= count or time.monotonic() > deadline_s:
+                return found
+            time.sleep(0.02)
+
+    def steps(self, episode: str, count: int, *, after: int = 0) -> list[str]:
+        """By whom each step of an episode was served, and why; see ``logged``."""
+        pattern = rf" episode={episode} step=\d+ served=([\w-]+)\S* reason=(\w+)"
+        return [f"{one[1]} {one[2]}" for one in self.logged(pattern, count, after=after)]
+
+    def episodes(self) -> dict[str, bool | None]:
+        """Episodes that have steps, and whether they are known to have succeeded."""
+        query = (
+            "select distinct traces.episode_id, success from traces "
+            "left join episodes on episodes.id = traces.episode_id"
+        )
+        with sqlite3.connect(self.store) as connection:
+            rows = connection.execute(query).fetchall()
+        return {id: None if success is None else bool(success) for id, success in rows}
+
+    def decisions(self) -> set[str]:
+        """Ids of all traces in the database."""
+        with sqlite3.connect(self.store) as connection:
+            return {id for (id,) in connection.execute("select id from traces")}
+
+
+def write_config(
+    folder: Path, sections: Mapping[str, Mapping[str, Any]], *, written: str = ""
+) -> Path:
+    """A configuration file with a store in the same folder.
+
+    Args:
+        folder: Made if it is missing.
+        sections: Tables and what stands in them.
+        written: What a user wrote, in TOML; other tables than ``sections``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    store = {"store": {"url": f"sqlite:///{folder / 'store.sqlite'}"}}
-    lines = []
-    tables: dict[str, Mapping[str, Any]] = {"gateway": {"port": 0}, **store, **sections}
+    store = {"url": f"sqlite:///{folder / 'store.sqlite'}", "spool": str(folder / "spool")}
+    lines = [written]
+    tables: dict[str, Mapping[str, Any]] = {
+        "gateway": {"port": 0},
+        "store": store,
+        **sections,
+    }
     for name, section in tables.items():
         lines.append(f"[{name}]")
         lines += [f"{key} = {_toml(value)}" for key, value in section.items()]
@@ -67,22 +127,32 @@ def _toml(value: Any) -> str:
 
 @contextmanager
 def serving(
-    configs: Mapping[str, Path], *, keyed: frozenset[str] = frozenset()
+    configs: Mapping[str, Path],
+    *,
+    keyed: frozenset[str] = frozenset(),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[dict[str, RunningGateway]]:
     """Starts a gateway for each configuration, all at once, and stops them at the end.
 
     Args:
         configs: By name.
         keyed: Names of those that ask for keys.
+        variables: What they find in their environment beside the usual.
     """
     with ExitStack() as stack:
         started = {
-            name: stack.enter_context(_process(config, is_open=name not in keyed))
+            name: stack.enter_context(
+                _process(config, {**environment_of(config), **variables}, is_open=name not in keyed)
+            )
             for name, config in configs.items()
         }
         yield {
             name: RunningGateway(
-                _address(process, log), config, config.parent / "store.sqlite", log
+                _address(process, log),
+                config,
+                store=config.parent / "store.sqlite",
+                log=log,
+                spool=config.parent / "spool",
             )
             for (name, config), (process, log) in zip(
                 configs.items(), started.values(), strict=True
@@ -90,9 +160,27 @@ def serving(
         }
 
 
+def lose_database(gateway: RunningGateway, model: str) -> None:
+    """Puts something that is no database in its place, while the gateway runs.
+
+    Args:
+        gateway: It is asked once before, as any that has been running has: it then has the
+            demonstrations in memory.
+        model: What it is asked for.
+    """
+    ask = {"model": model, "messages": [{"role": "user", "content": "Say something."}]}
+    after = gateway.log_characters
+    httpx.post(f"{gateway.openai_url}/chat/completions", json=ask).raise_for_status()
+    gateway.logged(" step=", 1, after=after)
+    for file in gateway.store.parent.glob(f"{gateway.store.name}*"):
+        file.unlink()
+    gateway.store.mkdir()
+
+
 def environment_of(config: Path) -> dict[str, str]:
     """What a gateway, and a command about its store, run with."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    names = ("PATH", "HOME", "LANG", "PYTHONPATH")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {
         **kept,
         "TUTELAGE_CACHE": str(config.parent / "cache"),
@@ -112,13 +200,15 @@ def run_command(config: Path, *arguments: str) -> Any:
 
 
 @contextmanager
-def _process(config: Path, *, is_open: bool) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def _process(
+    config: Path, environment: Mapping[str, str], *, is_open: bool
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     log = config.parent / "gateway.log"
     command = [sys.executable, "-c", _SERVE, "serve", "-c", str(config), "--json"]
     with log.open("w") as errors:
         process = subprocess.Popen(
             command + (["--open"] if is_open else []),
-            env=environment_of(config),
+            env=environment,
             cwd=config.parent,
             stdout=subprocess.PIPE,
             stderr=errors,

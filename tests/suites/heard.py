@@ -159,6 +159,8 @@ def _response_items(items: list[Mapping[str, Any]]) -> Iterator[Said]:
 def _messages(body: Mapping[str, Any]) -> Heard:
     transcript: list[Said] = []
     for message in body["messages"]:
+        if message["role"] == "system":
+            continue
         content = message["content"]
         blocks = content if isinstance(content, list) else []
         results = [block for block in blocks if block["type"] == "tool_result"]

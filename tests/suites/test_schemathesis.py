@@ -9,6 +9,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+from tests.suites.conftest import GATEWAYS, MODES
 
 from tutelage.runtime.gateway.openapi import openapi
 
@@ -32,7 +33,7 @@ def test_no_call_gets_a_server_error_or_an_undocumented_answer(
     case.call_and_validate(base_url=gateways["agrees"].url, checks=CHECKS)
 
 
-@pytest.mark.parametrize("mode", ["teacher", "student", "refused"])
+@pytest.mark.parametrize("mode", MODES)
 @schema.include(path_regex="chat/completions|responses$|messages$").parametrize()
 @settings(
     max_examples=8,
@@ -46,5 +47,5 @@ def test_no_step_gets_a_server_error_whoever_serves(
 ) -> None:
     if isinstance(case.body, dict):
         case.body["model"] = mode
-    gateway = gateways["wavers" if mode == "refused" else "agrees"]
+    gateway = gateways[GATEWAYS.get(mode, "agrees")]
     case.call_and_validate(base_url=gateway.url, checks=CHECKS)

@@ -71,7 +71,8 @@ def _messages(body: Mapping[str, Any]) -> str | None:
     for index, message in enumerate(messages):
         blocks = message["content"] if isinstance(message["content"], list) else []
         answered = {b["tool_use_id"] for b in blocks if b["type"] == "tool_result"}
-        if message["role"] not in ("user", "assistant"):
+        # "system" in mid-conversation: a beta that Claude Code asks for in its header.
+        if message["role"] not in ("user", "assistant", "system"):
             return f"messages.{index}: unknown role {message['role']!r}"
         if answered != open_calls:
             return f"messages.{index}: results for {sorted(answered)}, not {sorted(open_calls)}"
