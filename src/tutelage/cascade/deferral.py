@@ -22,6 +22,10 @@ POLICIES: Mapping[str, Callable[..., DeferralPolicy]] = {
 }
 
 
+CALIBRATED = ("calibrated", "benefit")
+"""Policies that are made from what a calibration wrote."""
+
+
 def policy_named(name: str, **options: Any) -> DeferralPolicy:
     """The policy of a name, built with its options.
 
@@ -30,8 +34,9 @@ def policy_named(name: str, **options: Any) -> DeferralPolicy:
     """
     factory = POLICIES.get(name)
     if factory is None:
-        near = difflib.get_close_matches(name, POLICIES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(POLICIES)}"
+        known = [*POLICIES, *CALIBRATED]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
         raise ConfigError(f"policy = {name!r} is unknown: {hint}")
     signature = inspect.signature(factory)
     try:

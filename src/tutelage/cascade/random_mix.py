@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 
+from tutelage.cascade.chance import toss
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
 
@@ -48,8 +47,6 @@ class RandomMix:
         return self._toss(step)
 
     def _toss(self, step: Step) -> Decision:
-        name = json.dumps([self._seed, step.episode_id, step.index]).encode()
-        # 53 bits, so that the quotient is exact and below 1.
-        drawn = (int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 11) / 2**53
+        drawn = toss(self._seed, step.episode_id, step.index)
         served = "teacher" if drawn < self._p_teacher else "student"
         return Decision.model_validate({"served": served, "reason": Reason.RANDOM, "score": drawn})

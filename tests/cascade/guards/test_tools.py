@@ -298,5 +298,5 @@ def test_no_policy_gives_a_reserved_tool_to_the_student() -> None:
     offered = step(tool("pay", None))
     guard = ToolGuard(AlwaysStudent(), ["pay"])
     assert guard.decide(offered, agreed(("pay", {})), []) == Decision(
-        served="teacher", reason=Reason.TEACHER_ONLY_TOOL, score=None
+        served="teacher", reason=Reason.TEACHER_ONLY_TOOL, detail="pay"
     )

@@ -5,6 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from tutelage.cascade.canonical.labels import (
+    ACTION,
+    ACTION_INPUT,
+    ACTION_INSIDE,
+    FENCE,
+    THOUGHT,
+    before_next_turn,
+)
 from tutelage.cascade.canonical.tools import past_tool_action, tool_action
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.types import Action, Choice, Message
@@ -24,16 +32,11 @@ HOUSEHOLD_GRAMMAR: tuple[str, ...] = (
 )
 """The canonical commands of household worlds."""
 
-_MARKUP = r"[*_#> \t]*"
-_COLON = r"[ \t]*\d*[ \t]*[*_]*:[*_]*"
-_ACTION = re.compile(rf"(?im)^{_MARKUP}\b(?:action|act)\b{_COLON}")
-_ACTION_INSIDE = re.compile(rf"(?i)\b(?:action|act)\b{_COLON}")
-_ACTION_INPUT = re.compile(rf"(?i)\n{_MARKUP}\baction input\b{_COLON}[ \t]*")
-_THOUGHT = re.compile(rf"(?i)\s*{_MARKUP}\b(?:thought|think|thinking|reasoning)\b{_COLON}")
-_NEXT_TURN = re.compile(rf"(?im)^{_MARKUP}\b(?:observation|thought)\b{_COLON}")
-_FENCE = re.compile(r"^\s*(?:```|~~~)\s*\w*\s*$")
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»"}
 _PROMPT_MARK = re.compile(r"^>+\s*")
+_SAID = re.compile(r'"[^"]*"')
+_HELD = "\ue000"
+"""Stands for quoted words while the command around them is simplified."""
 _TAIL = ".,;:!? \t"
 _MOST_PASSES = 64
 
@@ -41,6 +44,7 @@ _MOST_PASSES = 64
 class TextCanonicalizer:
     """Commands that do the same get equal keys: case, articles, spaces, labels and synonyms go.
 
+    Words in double quotes inside a command stay as they are: they may be written somewhere.
     A ReAct text (arXiv 2210.03629) counts by its last ``Action:`` line; thoughts do not count. An
     answer of several lines is no command: it is compared as it stands, so that two programs or two
     letters are never called equal because they begin alike. Tool calls are compared as ``tools.py``
@@ -112,18 +116,25 @@ class TextCanonicalizer:
 
     def _simplified(self, text: str) -> str:
         lines = [line.rstrip() for line in _action_part(text.strip()).splitlines()]
-        lines = [line for line in lines if line and not _FENCE.match(line)]
+        lines = [line for line in lines if line and not FENCE.match(line)]
         if len(lines) > 1 and not self._first_line:
             return "\n".join(lines)
         return self._command(lines[0]) if lines else ""
 
     def _command(self, line: str) -> str:
+        said: list[str] = []
+        if '"' in line and _HELD not in line:
+            said = _SAID.findall(line)
+            line = _SAID.sub(_HELD, line)
         line = _PROMPT_MARK.sub("", " ".join(line.split()))
         line = _unquoted(line.rstrip(_TAIL))
         if self._fold_case:
             line = line.lower()
         if self._articles is not None:
             line = self._articles.sub("", line)
+        for words in said:
+            line = line.replace(_HELD, words, 1)
+        line = _unquoted(line)
         for pattern, by in self._synonyms:
             line = pattern.sub(by, line)
         return line
@@ -131,19 +142,15 @@ class TextCanonicalizer:
 
 def _action_part(text: str) -> str:
     """The text after the last action label, up to the next turn; empty for a bare thought."""
-    labels = list(_ACTION.finditer(text))
-    if not labels and _THOUGHT.match(text):
-        labels = list(_ACTION_INSIDE.finditer(text))
+    labels = list(ACTION.finditer(text))
+    if not labels and THOUGHT.match(text):
+        labels = list(ACTION_INSIDE.finditer(text))
         if not labels:
             return ""
     if not labels:
         return text
-    text = text[labels[-1].end() :]
-    following = _NEXT_TURN.search(text)
-    if following:
-        text = text[: following.start()]
     # Tool and input of one ReAct action are two lines; only together do they name it.
-    return _ACTION_INPUT.sub(" ", text)
+    return ACTION_INPUT.sub(" ", before_next_turn(text[labels[-1].end() :]))
 
 
 def _unquoted(line: str) -> str:

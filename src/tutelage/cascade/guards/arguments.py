@@ -22,6 +22,10 @@ class ArgumentCheck:
     def __init__(self) -> None:
         self._steps = 0
 
+    def prepare(self) -> None:
+        """Imports what the first comparison would, which blocks for some tens of milliseconds."""
+        self._validator({}, registry=_no_documents()).is_valid(None)
+
     def fits(self, arguments: object, schema: object) -> bool:
         """Whether arguments fit a schema; all fit where there is none.
 
@@ -32,13 +36,11 @@ class ArgumentCheck:
         if schema is None:
             return True
         from jsonschema.exceptions import UnknownType
-        from referencing import Registry
         from referencing.exceptions import Unresolvable
 
         self._steps = 0
         try:
-            # An empty registry: references lead nowhere but into the schema itself.
-            checker = self._validator(_without_dialects(schema), registry=Registry())
+            checker = self._validator(_without_dialects(schema), registry=_no_documents())
             return bool(checker.is_valid(arguments))
         except (
             ArithmeticError,
@@ -79,6 +81,13 @@ class ArgumentCheck:
             return check(validator, value, instance, schema)
 
         return counted
+
+
+def _no_documents() -> Any:
+    """An empty registry: references lead nowhere but into the schema itself."""
+    from referencing import Registry
+
+    return Registry()
 
 
 def _unchecked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tutelage.cascade.canonical.protocol import Canonicalizer
-from tutelage.cascade.guards.observation import same_form
+from tutelage.cascade.canonical.tool_canonicalizer import canonicalizer_for
+from tutelage.cascade.guards.observation import ObservationForms
 from tutelage.runtime.protocols import DeferralPolicy
 from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
 
@@ -25,6 +26,7 @@ class LoopGuard:
     def __init__(self, policy: DeferralPolicy, canonicalizer: Canonicalizer) -> None:
         self._policy = policy
         self._canonicalizer = canonicalizer
+        self._forms = ObservationForms()
 
     def plan(
         self, step: Step, demonstrations: Sequence[Retrieved] | None = None
@@ -44,9 +46,9 @@ class LoopGuard:
     def _repeats(self, step: Step, agreement: Agreement) -> bool:
         if agreement.modal is None:
             return False
-        now = same_form(step.observation)
+        now = self._forms.of(step.observation)
+        form = canonicalizer_for(self._canonicalizer, step.tools)
         return any(
-            same_form(turn.observation) == now
-            and self._canonicalizer.past(turn.action) == agreement.modal
+            self._forms.of(turn.observation) == now and form.past(turn.action) == agreement.modal
             for turn in step.history
         )

@@ -10,6 +10,35 @@ from tutelage.runtime.protocols import DeferralPolicy
 from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
 
 REFUSALS: tuple[str, ...] = ("nothing happens",)
+_MOST_REMEMBERED = 32_768
+
+
+class RefusalMarks:
+    """Tells by its parts whether an observation is a refusal, and remembers what it told.
+
+    Args:
+        markers: Parts of an observation by which the world refuses, in any case.
+    """
+
+    def __init__(self, markers: Sequence[str]) -> None:
+        self._markers = tuple(same_form(marker) for marker in markers)
+        # By hash: an observation may be a whole page.
+        self._remembered: dict[int, bool] = {}
+
+    @property
+    def match_everything(self) -> bool:
+        """Whether a marker is empty."""
+        return not all(self._markers)
+
+    def are_in(self, observation: str) -> bool:
+        """Whether the world refuses."""
+        name = hash(observation)
+        if name not in self._remembered:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            form = same_form(observation)
+            self._remembered[name] = any(marker in form for marker in self._markers)
+        return self._remembered[name]
 
 
 class RejectionGuard:
@@ -29,8 +58,8 @@ class RejectionGuard:
 
     def __init__(self, policy: DeferralPolicy, refusals: Sequence[str] = REFUSALS) -> None:
         self._policy = policy
-        self._refusals = tuple(same_form(marker) for marker in refusals)
-        if not all(self._refusals):
+        self._marks = RefusalMarks(refusals)
+        if self._marks.match_everything:
             raise ConfigError("refusals: an empty marker matches every observation; remove it")
 
     def plan(
@@ -54,5 +83,4 @@ class RejectionGuard:
     def _refused(self, step: Step) -> bool:
         if not step.history or step.history[-1].served == "teacher":
             return False
-        now = same_form(step.observation)
-        return any(marker in now for marker in self._refusals)
+        return self._marks.are_in(step.observation)

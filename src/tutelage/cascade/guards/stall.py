@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tutelage.cascade.guards.observation import same_form
+from tutelage.cascade.guards.observation import ObservationForms
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.protocols import DeferralPolicy
 from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
@@ -30,6 +30,7 @@ class StallGuard:
             raise ConfigError(f"window = {window}: the stall guard needs at least 1 turn")
         self._policy = policy
         self._window = window
+        self._forms = ObservationForms()
 
     def plan(
         self, step: Step, demonstrations: Sequence[Retrieved] | None = None
@@ -50,7 +51,7 @@ class StallGuard:
         return decision
 
     def _stalled(self, step: Step) -> bool:
-        seen = [same_form(turn.observation) for turn in step.history]
-        seen.append(same_form(step.observation))
+        seen = [self._forms.of(turn.observation) for turn in step.history]
+        seen.append(self._forms.of(step.observation))
         earlier, recent = set(seen[: -self._window]), seen[-self._window :]
         return earlier.issuperset(recent)
