@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -166,6 +166,10 @@ def _annotation(annotation: Any) -> str:
         return " or ".join(_annotation(part) for part in parts if part is not type(None))
     if origin is tuple:
         return f"list of {_annotation(parts[0])}"
+    if origin is dict:
+        return f"table of {_annotation(parts[1])}"
+    # A text with a pattern is a text.
+    annotation = parts[0] if origin is Annotated else annotation
     return {str: "text", int: "integer", float: "number", bool: "true or false"}[annotation]
 
 
@@ -179,6 +183,8 @@ def _default(field: FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
         return "`[" + ", ".join(f'"{one}"' for one in value) + "]`"
+    if value == {}:
+        return "empty"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 

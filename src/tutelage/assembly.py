@@ -10,25 +10,25 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tutelage.runtime.config import Config, ModelConfig
 from tutelage.runtime.errors import ConfigError, PriceUnknown
 from tutelage.runtime.protocols import (
     AgreementRule,
-    DeferralPolicy,
     Model,
     Retriever,
     TraceStore,
 )
-from tutelage.runtime.types import Served
+from tutelage.runtime.types import Served, Step
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from tutelage.cascade.canonical.text import TextCanonicalizer
+    from tutelage.policies import Choice, Policies
     from tutelage.retrieval.bank import Bank
     from tutelage.retrieval.embedding import Embedder
+    from tutelage.runtime.auditing import Auditing
     from tutelage.runtime.ledger import Ledger
     from tutelage.runtime.models.deadlines import Timeouts
     from tutelage.runtime.models.openai import OpenAIModel
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tutelage.runtime.pricing import Price
     from tutelage.runtime.prompt import CountTokens, PromptSettings
     from tutelage.runtime.secret import Secret
+    from tutelage.runtime.store.audits import SqlAuditStore
     from tutelage.runtime.store.traces import SqlTraceStore
 
 Client = TypeVar("Client")
@@ -66,6 +67,15 @@ class Assembly:
         self._student: Model | None = None
 
     @functools.cached_property
+    def embedder(self) -> Embedder:
+        """Texts to vectors, made at the first use.
+
+        Raises:
+            RetrievalError: The embedder is missing.
+        """
+        return _embedder(self.config)
+
+    @functools.cached_property
     def bank(self) -> Bank:
         """The demonstrations, made at the first use: what needs none needs no embedder.
 
@@ -74,9 +84,17 @@ class Assembly:
         """
         from tutelage.retrieval.bank import Bank
 
-        embedder = _embedder(self.config)
-        cache = _database_cache(self.engine) / embedder.name
-        return Bank(self.engine, embedder, cache, time.time)
+        cache = _database_cache(self.engine) / self.embedder.name
+        return Bank(self.engine, self.embedder, cache, time.time)
+
+    @functools.cached_property
+    def audits(self) -> SqlAuditStore:
+        """What the teacher said of the student's steps."""
+        from tutelage.runtime.store.audits import SqlAuditStore
+
+        made = SqlAuditStore(self.engine)
+        self._stack.push_async_callback(made.aclose)
+        return made
 
     async def student(self) -> Model:
         """The student's model, made at the first call.
@@ -104,13 +122,11 @@ class Assembly:
         *,
         teacher: Model,
         student: Model | None,
-        policy: str | None = None,
-        guards: tuple[str, ...] | None = None,
-        p_teacher: float | None = None,
-        seed: int | None = None,
+        choice: Choice | None = None,
         teacher_only_tools: tuple[str, ...] = (),
         student_deadline_s: float | None = None,
         demonstrations: bool = True,
+        retriever: Retriever | None = None,
         traces: TraceStore | None = None,
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> Runtime:
@@ -119,27 +135,31 @@ class Assembly:
         Raises:
             ConfigError: A policy or guard is unknown, or its options do not fit.
         """
-        from tutelage.cascade.guards.tools import ToolGuard
+        from tutelage.policies import Choice
         from tutelage.runtime.pipeline import Runtime
 
         config = self.config
-        near: Retriever | None = None
+        agreement, prices = self.policies.agreement(), ledger(config)
+        near: Retriever | None = retriever
         whole: Retriever | None = None
-        if demonstrations and config.retrieval.enabled:
+        if retriever is None and demonstrations and config.retrieval.enabled:
             pinned = config.prompt.layout == "pinned"
             near = self.delta_retriever() if pinned else self.retriever()
             whole = self.pinned_retriever() if pinned else None
+        policy = self.policies.policy(
+            choice or Choice(), teacher_only_tools, prepare=student is not None
+        )
         return Runtime(
             teacher=teacher,
             student=student,
             retriever=near,
             pinned_retriever=whole,
-            agreement=self.agreement(),
-            policy=ToolGuard(
-                self.policy(policy, guards, p_teacher=p_teacher, seed=seed), teacher_only_tools
-            ),
+            agreement=agreement,
+            policy=policy,
+            describer=self.policies.describer(choice.options if choice else None),
+            auditing=self._auditing(choice or Choice(), teacher, agreement, prices),
             traces=traces or self.traces,
-            ledger=ledger(config),
+            ledger=prices,
             student_deadline_s=student_deadline_s,
             prompt=prompt_settings(config),
             count_tokens=self.count_tokens,
@@ -178,73 +198,46 @@ class Assembly:
             ),
         )
 
-    def canonicalizer(self) -> TextCanonicalizer:
-        """How answers are compared."""
-        from tutelage.cascade.canonical.text import HOUSEHOLD_GRAMMAR, TextCanonicalizer
+    @functools.cached_property
+    def policies(self) -> Policies:
+        """What decides who serves a step."""
+        from tutelage.policies import Policies
 
-        household = self.config.cascade.grammar == "household"
-        return TextCanonicalizer(
-            grammar=HOUSEHOLD_GRAMMAR if household else None, first_line=household
+        return Policies(self.config, teacher_cost(self.config))
+
+    async def check_policy_file(self) -> None:
+        """Refuses a policy file that was calibrated for something else.
+
+        Raises:
+            ConfigError: It cannot be read, or a condition differs.
+        """
+        path, file = self.config.cascade.policy_file, self.policies.file
+        if path is None or file is None:
+            return
+        shows = self.config.retrieval.enabled
+        bank = await self.bank.version(self.config.tenant) if shows else ""
+        # Who stood for the teacher is told by the file: a rehearsal has an oracle.
+        file.check(self.policies.conditions(bank, file.conditions.teacher), Path(path))
+
+    def _auditing(
+        self, choice: Choice, teacher: Model, agreement: AgreementRule, prices: Ledger
+    ) -> Auditing | None:
+        from tutelage.cascade.audit import RandomAudits
+        from tutelage.runtime.auditing import Auditing
+
+        evidence = self.config.evidence
+        share = 1.0 if choice.labels else 0.0 if choice.bare else evidence.audits
+        if not share:
+            return None
+        return Auditing(
+            teacher=teacher,
+            agreement=agreement,
+            trigger=RandomAudits(share, evidence.seed),
+            audits=self.audits,
+            ledger=prices,
+            clock=time.time,
+            waits=choice.labels,
         )
-
-    def agreement(self) -> AgreementRule:
-        """The agreement rule, as ``cascade.rule`` names it.
-
-        Raises:
-            ConfigError: More votes are needed than samples are drawn, or the threshold is none of
-                the rule's.
-        """
-        from tutelage.cascade.agreement import Majority, MOfN, Unanimous, Weighted
-
-        cascade = self.config.cascade
-        if cascade.rule == "majority":
-            return Majority(self.canonicalizer(), cascade.rule_threshold)
-        if cascade.rule == "likelihood":
-            return Weighted(self.canonicalizer(), cascade.rule_threshold)
-        needed, drawn = cascade.agree, cascade.samples
-        if needed is None:
-            return Unanimous(self.canonicalizer())
-        if needed > drawn:
-            raise ConfigError(
-                f"cascade.agree = {needed}: of cascade.samples = {drawn} samples no more than "
-                f"{drawn} can agree"
-            )
-        return MOfN(self.canonicalizer(), needed)
-
-    def policy(
-        self,
-        name: str | None = None,
-        guards: tuple[str, ...] | None = None,
-        *,
-        p_teacher: float | None = None,
-        seed: int | None = None,
-    ) -> DeferralPolicy:
-        """The policy inside its guards; whatever is not given is as configured.
-
-        Raises:
-            ConfigError: A policy or guard is unknown.
-        """
-        from tutelage.cascade.deferral import policy_named
-        from tutelage.cascade.guards.composition import GuardOptions, guarded
-
-        cascade = self.config.cascade
-        name = name or cascade.policy
-        options: dict[str, Any] = {}
-        if name == "paper":
-            options = {
-                "samples": cascade.samples,
-                "temperature": cascade.temperature,
-                "draw": cascade.draw,
-                "greedy_first": cascade.greedy_first,
-            }
-        elif name == "random":
-            options = {
-                "p_teacher": cascade.p_teacher if p_teacher is None else p_teacher,
-                "seed": cascade.seed if seed is None else seed,
-            }
-        policy = policy_named(name, **options)
-        names = cascade.guards if guards is None else guards
-        return guarded(policy, names, GuardOptions(self.canonicalizer()))
 
     async def _make_student(self) -> Model:
         chosen = self.config.student
@@ -300,6 +293,8 @@ async def open_assembly(config: Config, *, open_bank: bool = True) -> AsyncItera
         )
         if open_bank and config.retrieval.enabled:
             await assembly.bank.open()
+        if open_bank:
+            await assembly.check_policy_file()
         yield assembly
 
 
@@ -316,7 +311,12 @@ async def open_runtime(config: Config | None = None) -> AsyncIterator[Runtime]:
     from tutelage.runtime.config import load_config
 
     async with open_assembly(config or load_config()) as assembly:
-        yield assembly.runtime(teacher=assembly.teacher(), student=await assembly.student())
+        runtime = assembly.runtime(teacher=assembly.teacher(), student=await assembly.student())
+        try:
+            yield runtime
+        finally:
+            # Audits still need the teacher and the database.
+            await runtime.aclose()
 
 
 def wrap(client: Client, config: Config | Path | str | None = None) -> Client:
@@ -391,6 +391,17 @@ def price(model: ModelConfig, role: Served) -> Price:
         raise PriceUnknown(f"{role}: {error}") from None
 
 
+def teacher_cost(config: Config) -> Callable[[Step], float]:
+    """What the teacher would cost in a step, estimated without a tokenizer.
+
+    The transcript is characters / 4; what stood in the teacher's last prompt is priced as cached,
+    and the answer is as long as the episode's answers are on average.
+    """
+    from tutelage.runtime.teacher_cost import TeacherCost
+
+    return TeacherCost(ledger(config), config.teacher.model or "")
+
+
 def token_counter(config: Config) -> Callable[[str], int]:
     """Tokens by the student's tokenizer where its checkpoint is here, else characters / 4."""
     from tutelage.runtime.cache_dir import cache_dir
@@ -446,6 +457,7 @@ def endpoint(model: ModelConfig, role: str) -> OpenAIModel:
         retries=Retries(attempts=model.attempts),
         extra_body={"logprobs": True} if getattr(model, "logprobs", False) else None,
         allowed_fields=PUBLIC_FIELDS if role == "student" else None,
+        output_limit=model.output_limit,
     )
 
 

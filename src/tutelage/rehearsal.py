@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tutelage.assembly import Assembly, price
+from tutelage.policies import Choice
 from tutelage.runtime.errors import BenchmarkError, ConfigError
-from tutelage.runtime.protocols import Model
+from tutelage.runtime.protocols import Model, Retriever
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -49,6 +50,19 @@ def teacher_kind(name: str) -> TeacherKind:
     if name == "model":
         return "model"
     raise ConfigError(f"--teacher {name!r} is unknown: oracle, or model for the configured one")
+
+
+def _choice(arm: Arm, seed: int | None = None) -> Choice:
+    return Choice(
+        policy=arm.policy,
+        guards=arm.guards,
+        p_teacher=arm.p_teacher,
+        seed=seed,
+        options=arm.options,
+        routed=arm.routed,
+        labels=arm.labels,
+        bare=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +112,21 @@ async def replay(
     from tutelage.benchmarks.replay import Replay
     from tutelage.benchmarks.results_folder import open_results
 
-    assembly.agreement()
+    assembly.policies.agreement()
     for arm in arms:
         # What is wrong with the configuration shows before anything is played.
-        assembly.policy(arm.policy, arm.guards, p_teacher=arm.p_teacher)
-    tasks = await _tasks(play)
+        assembly.policies.policy(_choice(arm))
+    tasks = await split_tasks(play)
     student = await _student(assembly, arms)
+    static = await _static(assembly, arms)
     bank_tenant = assembly.config.tenant
 
     def build_runtime(arm: Arm, teacher: Model, seed: int) -> Runtime:
         return assembly.runtime(
             teacher=teacher,
-            student=_recall(assembly, bank_tenant) if arm.student == "recall" else student,
-            policy=arm.policy,
-            guards=arm.guards,
-            p_teacher=arm.p_teacher,
-            seed=seed,
+            student=_acting(assembly, arm, bank_tenant, student),
+            retriever=static if arm.static else None,
+            choice=_choice(arm, seed),
             demonstrations=arm.demonstrations and arm.student != "recall",
         )
 
@@ -235,7 +248,7 @@ async def measure_accuracy(
     from tutelage.benchmarks.accuracy import drawn, score_step
 
     chosen = drawn(await _teacher_steps(assembly, folder), steps, seed)
-    canonicalizer = assembly.canonicalizer()
+    canonicalizer = assembly.policies.canonicalizer
 
     def canonical(text: str) -> str | None:
         from tutelage.runtime.types import Message
@@ -280,8 +293,7 @@ async def _accuracy_arm(assembly: Assembly, name: str) -> AccuracyArm:
                 # Stands in where the student names no action, so that the step counts as wrong.
                 teacher=ScriptedModel(""),
                 student=asked,
-                policy=policy,
-                guards=(),
+                choice=Choice(policy=policy, guards=(), bare=True),
                 demonstrations=name == "demos",
                 traces=MemoryTraceStore(),
             )
@@ -328,7 +340,7 @@ def _command(assembly: Assembly) -> Callable[[str], str]:
     """The canonical command of an answer, so that what was agreed on is what is done."""
     from tutelage.runtime.types import Message
 
-    canonicalizer = assembly.canonicalizer()
+    canonicalizer = assembly.policies.canonicalizer
 
     def command(text: str) -> str:
         action = canonicalizer.action(Message(role="assistant", content=text))
@@ -339,8 +351,60 @@ def _command(assembly: Assembly) -> Callable[[str], str]:
 
 async def _student(assembly: Assembly, arms: Sequence[Arm]) -> Model | None:
     """The student's model, unless no arm ever asks it."""
-    asked = [arm for arm in arms if arm.policy != "always-teacher" and arm.student != "recall"]
+    asked = [
+        arm
+        for arm in arms
+        if arm.policy != "always-teacher"
+        and arm.student != "recall"
+        and not arm.student.startswith("copying")
+    ]
     return await assembly.student() if asked else None
+
+
+def _acting(assembly: Assembly, arm: Arm, tenant: str, student: Model | None) -> Model | None:
+    """Who acts as the student of an arm."""
+    from tutelage.benchmarks.baselines.pooled import PooledModel
+    from tutelage.benchmarks.baselines.prompt_router import (
+        PromptRoutedModel,
+        prompt_classifier_from_json,
+    )
+    from tutelage.benchmarks.baselines.verifying import VerifyingModel
+    from tutelage.benchmarks.copying_student import CopyingStudent
+
+    if arm.student == "recall":
+        return _recall(assembly, tenant)
+    if arm.student.startswith("copying"):
+        student = CopyingStudent()
+    if arm.student.endswith("routed"):
+        assert student is not None
+        classifier = prompt_classifier_from_json(arm.options)
+        return PromptRoutedModel(
+            student, assembly.embedder.embed, classifier, float(arm.options["p"])
+        )
+    if arm.student.endswith("pooled"):
+        assert student is not None
+        return PooledModel([student, _recall(assembly, tenant)])
+    if student is None or arm.student in ("student", "copying"):
+        return student
+    return VerifyingModel(student, student if arm.student == "verifying" else assembly.teacher())
+
+
+async def _static(assembly: Assembly, arms: Sequence[Arm]) -> Retriever | None:
+    """The middle step of each of the first trajectories, for arms that show these."""
+    from tutelage.benchmarks.baselines.static_demonstrations import StaticRetriever
+    from tutelage.runtime.types import Retrieved
+
+    if not any(arm.static for arm in arms):
+        return None
+    chosen = assembly.config.retrieval
+    tenant = assembly.config.tenant
+    found = []
+    for trajectory in (await assembly.bank.trajectories(tenant))[: chosen.k]:
+        shown = await assembly.bank.demonstrations(
+            tenant, trajectory_id=trajectory.id, before=chosen.before, after=chosen.after
+        )
+        found.append(Retrieved(shown[len(shown) // 2], 0.0))
+    return StaticRetriever(found)
 
 
 def _recall(assembly: Assembly, tenant: str) -> Model:
@@ -349,10 +413,21 @@ def _recall(assembly: Assembly, tenant: str) -> Model:
     return RecallModel(assembly.retriever(), tenant)
 
 
-async def _tasks(play: Play) -> Sequence[Task]:
+async def split_tasks(play: Play) -> Sequence[Task]:
+    """The tasks of a split; ``train:200-500`` leaves out the first 200 of ``train:500``.
+
+    Raises:
+        BenchmarkError: There is no such split.
+    """
+    name, _, size = play.split.partition(":")
+    first, dash, last = size.partition("-")
+    if dash and not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise BenchmarkError(f"split {play.split!r}: write a part of it like '{name}:200-500'")
     world = _world_factory(play)()
     try:
-        return await world.tasks(play.split)
+        if not dash:
+            return await world.tasks(play.split)
+        return (await world.tasks(f"{name}:{last}"))[int(first) :]
     finally:
         await world.aclose()
 

@@ -41,5 +41,9 @@ def test_the_teacher_takes_a_step_for_which_the_student_names_no_action() -> Non
 
 
 def test_a_step_without_the_feature_has_the_score_of_such_steps() -> None:
-    assert Calibrated(PLAN, SCORE, 0.25).decide(STEP, voted("a", step_index=0), []).served == "student"
-    assert Calibrated(PLAN, SCORE, 0.26).decide(STEP, voted("a", step_index=0), []).served == "teacher"
+    assert (
+        Calibrated(PLAN, SCORE, 0.25).decide(STEP, voted("a", step_index=0), []).served == "student"
+    )
+    assert (
+        Calibrated(PLAN, SCORE, 0.26).decide(STEP, voted("a", step_index=0), []).served == "teacher"
+    )

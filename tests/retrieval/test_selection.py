@@ -51,6 +51,20 @@ async def test_one_call_embeds_all_that_a_search_needs(
     assert embedder.calls == [["put a mug on the shelf", "start -> You are in a kitchen."]]
 
 
+async def test_what_is_found_brings_the_vector_of_the_step_goal_and_state(
+    bank: Bank, embedder: CountingEmbedder, trajectory: MakeTrajectory, step: MakeStep
+) -> None:
+    await bank.add([trajectory(f"t{i}") for i in range(3)])
+    found = await KeyedRetriever(
+        bank, keys=lambda step: TaskKeys(step.goal, "tidy", "look")
+    ).search(step())
+    goal, state = await embedder.embed(["put a mug on the shelf", "start -> You are in a kitchen."])
+    assert len(found) == 3
+    for one in found:
+        np.testing.assert_array_equal(one.query, np.concatenate([goal, state]))
+    assert "query" not in repr(found[0])
+
+
 async def test_each_trajectory_gives_one_step_and_k_is_kept(
     bank: Bank, trajectory: MakeTrajectory, step: MakeStep
 ) -> None:

@@ -5,6 +5,16 @@ import logging
 from typing import Any
 
 import pytest
+from tests.deliberations import (
+    Failing,
+    Hanging,
+    Shelf,
+    decided,
+    deliberator,
+    request,
+    thought,
+    words,
+)
 
 from tutelage.cascade.always_student import AlwaysStudent
 from tutelage.cascade.always_teacher import AlwaysTeacher
@@ -30,17 +40,6 @@ from tutelage.runtime.types import (
     Mode,
     Reason,
     Usage,
-)
-
-from tests.deliberations import (
-    Failing,
-    Hanging,
-    Shelf,
-    decided,
-    deliberator,
-    request,
-    thought,
-    words,
 )
 
 WALK = {"type": "function", "function": {"name": "walk", "parameters": {"type": "object"}}}

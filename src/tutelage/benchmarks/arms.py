@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tutelage.runtime.errors import ConfigError
 
-StudentKind = Literal["student", "recall"]
+StudentKind = Literal[
+    "student",
+    "recall",
+    "copying",
+    "pooled",
+    "copying-pooled",
+    "routed",
+    "copying-routed",
+    "verifying",
+    "judged",
+]
 
 GUARDS = ("loop", "rejection", "stall")
 
@@ -28,9 +38,21 @@ class Arm:
     guards: tuple[str, ...] = ()
     """Names of the guards that wrap the policy, outermost first."""
     student: StudentKind = "student"
-    """``recall``: no model, the vote of the retrieved actions."""
+    """``recall``: no model, the vote of the retrieved actions. ``copying``: no model, a sampler
+    that copies from its prompt, for experiments over many episodes. ``pooled``, ``copying-pooled``:
+    samples of the student, or the copier, and of ``recall`` in one vote. ``routed``,
+    ``copying-routed``: asked only where a classifier of the prompt (``options``) says so.
+    ``verifying``: the student verifies its own answer. ``judged``: the teacher's model does."""
     p_teacher: float | None = None
     """Chance in [0, 1] that the policy ``random`` hands a step to the teacher."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the policy as JSON values; what is missing is as configured."""
+    static: bool = False
+    """Whether the demonstrations are the same at every step, instead of retrieved."""
+    routed: bool = False
+    """Whether the configured routing and sticky escalation take part."""
+    labels: bool = False
+    """Whether the teacher is asked about every step of the student, too; not part of its cost."""
     mix_of: str | None = None
     """Arm whose measured share of deferrals becomes ``p_teacher``."""
 
@@ -80,6 +102,14 @@ ARMS: Mapping[str, Arm] = _table(
         demonstrations=True,
         guards=GUARDS,
         student="recall",
+    ),
+    Arm(
+        "calibrated",
+        "policy of the policy file",
+        "calibrated",
+        demonstrations=True,
+        guards=GUARDS,
+        routed=True,
     ),
 )
 

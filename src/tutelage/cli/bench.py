@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tutelage.cli.bench_policies import policies
 from tutelage.cli.options import Json
 from tutelage.cli.output import print_json, print_table
 
@@ -19,6 +20,7 @@ SKIPPED = "skipped: no --student-url; `tutelage student start` prints one"
 
 
 app = typer.Typer(help="Measure what our own code costs, side by side in one run.")
+app.command("policies")(policies)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,6 +10,7 @@ import typer
 from tutelage.cli import (
     accuracy,
     bench,
+    calibrate,
     collect,
     demos,
     doctor,
@@ -25,7 +26,8 @@ from tutelage.version import __version__
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 an error, said in one line; 2 wrong usage or configuration;
-3 doctor found a problem; 4 stopped at a spending cap; 130 interrupted, nothing lost.
+3 doctor found a problem; 4 stopped at a spending cap; 5 nothing could be certified;
+130 interrupted, nothing lost.
 """
 
 app = typer.Typer(
@@ -42,6 +44,7 @@ app.command("serve")(serve.serve)
 app.command("collect")(collect.collect)
 app.command("replay")(replay.replay)
 app.command("report")(report.report)
+app.command("calibrate")(calibrate.calibrate)
 app.command("accuracy")(accuracy.accuracy)
 app.add_typer(bench.app, name="bench")
 app.add_typer(demos.app, name="demos")

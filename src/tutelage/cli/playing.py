@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from tutelage.cli.options import settings
+from tutelage.cli.stored import without_policy_file
 
 if TYPE_CHECKING:
     from tutelage.assembly import Assembly
@@ -22,6 +23,12 @@ Result = TypeVar("Result")
 # An oracle or a local student has no price of its own.
 ORACLE_PRICED_AS = "claude-sonnet-4-5"
 STUDENT_PRICED_AS = "gpt-4.1-mini"
+
+STOPPED = {
+    "interrupted": "interrupted: run the same command to go on",
+    "budget": "the spending cap is reached: raise it to go on with the same command",
+}
+"""What a person is told who has to run a command again."""
 
 
 def play_with(
@@ -41,10 +48,14 @@ def play_with(
     from tutelage.assembly import open_assembly
     from tutelage.benchmarks.progress import Unwatched, progress_bars
     from tutelage.benchmarks.replay import stop_on_interrupt
+    from tutelage.cascade.deferral import CALIBRATED
     from tutelage.runtime.config import load_config
 
     config = load_config(config_file, overrides=settings(values))
     config = load_config(config_file, overrides={**defaults(config), **settings(values)})
+    if config.cascade.policy not in CALIBRATED:
+        # A stale policy that nobody plays by must not stand in the way of a new calibration.
+        config = without_policy_file(config)
 
     async def run() -> Result:
         async with open_assembly(config) as assembly:

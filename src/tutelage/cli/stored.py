@@ -19,15 +19,25 @@ Result = TypeVar("Result")
 def stored_config(config_file: Path | None, overrides: dict[str, Any]) -> Config:
     """The configuration; models are not asked, so that their prices may be unknown.
 
+    Nobody plays by the policy file, so a stale one does not stand in the way.
+
     Raises:
         ConfigError: The file or a value is not usable.
     """
     from tutelage.runtime.config import load_config
 
     free = {"input": 0.0, "output": 0.0}
-    return load_config(
-        config_file, overrides={**overrides, "teacher.price": free, "student.price": free}
+    return without_policy_file(
+        load_config(
+            config_file, overrides={**overrides, "teacher.price": free, "student.price": free}
+        )
     )
+
+
+def without_policy_file(config: Config) -> Config:
+    """A configuration that is opened also where its policy file was made for another one."""
+    cascade = config.cascade.model_copy(update={"policy_file": None})
+    return config.model_copy(update={"cascade": cascade})
 
 
 def with_assembly(

@@ -16,6 +16,7 @@ from tutelage.benchmarks.household.world import INSTRUCTIONS
 from tutelage.overhead.episodes import oracle_episodes, requests
 from tutelage.overhead.figure import Figure
 from tutelage.overhead.setting import TENANT, Setting
+from tutelage.policies import Choice
 from tutelage.runtime.errors import ModelError
 from tutelage.runtime.models.openai import OpenAIModel
 from tutelage.runtime.models.scripted import ScriptedModel
@@ -152,8 +153,7 @@ def _runtime(assembly: Assembly, student: OpenAIModel, policy: str) -> Runtime:
     return assembly.runtime(
         teacher=ScriptedModel("look"),
         student=student,
-        policy=policy,
-        guards=(),
+        choice=Choice(policy=policy, guards=(), bare=True),
         traces=MemoryTraceStore(),
     )
 

@@ -14,6 +14,7 @@ from tutelage.benchmarks.household.world import INSTRUCTIONS
 from tutelage.overhead.episodes import oracle_episodes, requests
 from tutelage.overhead.figure import Figure, median_ms
 from tutelage.overhead.setting import TENANT, Setting
+from tutelage.policies import Choice
 from tutelage.runtime.models.scripted import ScriptedModel
 from tutelage.runtime.pipeline import Runtime
 from tutelage.runtime.protocols import DeferralPolicy, TraceStore
@@ -194,8 +195,8 @@ def _runtime(setting: Setting, material: Sequence[Material], watch: Stopwatch) -
         teacher=ScriptedModel("look"),
         student=ScriptedModel(answers),
         retriever=assembly.retriever(),
-        agreement=assembly.agreement(),
-        policy=TimedPolicy(assembly.policy(), watch),
+        agreement=assembly.policies.agreement(),
+        policy=TimedPolicy(assembly.policies.policy(Choice()), watch),
         traces=TimedStore(assembly.traces, watch),
         ledger=ledger(assembly.config),
         prompt=prompt_settings(assembly.config),

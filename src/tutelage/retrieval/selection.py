@@ -109,7 +109,8 @@ class KeyedRetriever:
         rows, scores = self._score(shard, step, goal, category, plan)
         matches = self._best_steps(shard, rows, scores, state, step)
         chosen = self._choose(shard, matches)
-        return [Retrieved(self._shown(shard, match, step), match.score) for match in chosen]
+        query = np.concatenate([goal, state])
+        return [Retrieved(self._shown(shard, match, step), match.score, query) for match in chosen]
 
     def _shown(self, shard: Shard, match: _Match, step: Step) -> Demonstration:
         selection = self._selection

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -374,7 +375,7 @@ async def test_a_record_that_is_posted_is_written_and_its_owner_told(
     writer = BatchWriter(db, spool)
     writer.start()
     for id in "abc":
-        assert writer.post(record(id), lambda outcome, id=id: told.update({id: outcome}))
+        assert writer.post(record(id), partial(told.__setitem__, id))
     assert not told
     await writer.close()
     assert db.ids == ["a", "c"]

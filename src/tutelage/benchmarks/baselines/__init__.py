@@ -1,0 +1,1 @@
+"""Other ways to save, to compare with: verification, judges, pools, static demonstrations."""
