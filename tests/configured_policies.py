@@ -34,9 +34,11 @@ def policies(cost_usd: float = 0.01, **changes: Any) -> Policies:
     return Policies(settings(**changes), lambda step: cost_usd)
 
 
-def written(path: Path, config: Config, bank: str = "", **changes: Any) -> Path:
+def written(
+    path: Path, config: Config, bank: str = "", teacher: str = "oracle: test", **changes: Any
+) -> Path:
     """A policy file that was calibrated under a configuration."""
-    conditions = Policies(config, lambda step: 0.0).conditions(bank, "oracle: test")
+    conditions = Policies(config, lambda step: 0.0).conditions(bank, teacher)
     made: dict[str, Any] = {
         "scores": SCORES,
         "threshold": 0.6,

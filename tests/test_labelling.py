@@ -105,11 +105,12 @@ def test_samples_without_an_action_are_wrong_whatever_the_teacher_did() -> None:
 
 
 def test_tool_calls_are_the_same_where_only_the_tools_of_the_step_tell_that() -> None:
-    # In the step a left-out argument equals its default; the trace does not hold the tools.
+    # In the step a left-out argument equals its default; the trace holds the answer's key, too.
     call = '{"tool_calls":[{"name":"walk","arguments":{"to":"a"}}]}'
     sample = Sample(text=call, action='walk({"speed":1,"to":"a"})')
+    trace = traced("e", 0, call, decision=TEACHER, answer=call, samples=(sample,))
 
-    (step,), _ = labelled(traced("e", 0, call, decision=TEACHER, answer=call, samples=(sample,)))
+    (step,), _ = labelled(trace.model_copy(update={"action": sample.action}))
 
     assert step.right
 
@@ -123,15 +124,18 @@ def test_what_an_audit_says_is_the_label_of_a_step_of_the_student(agrees: bool) 
     assert (step.right, step.teacher_usd, step.student_usd, lacking) == (agrees, 0.02, 0.001, [])
 
 
-def test_the_steps_of_an_episode_follow_one_another() -> None:
-    second = traced("e", 1, "open drawer 1", decision=TEACHER)
-    first = traced("e", 0, "Go to the desk 1.", decision=TEACHER)
+def test_the_action_before_a_step_is_as_the_transcript_has_it() -> None:
+    def prompt(*said: str) -> tuple[dict[str, Any], ...]:
+        return tuple({"role": "assistant", "content": text} for text in said)
+
+    second = traced("e", 1, "open drawer 1", decision=TEACHER, prompt=prompt("a", "Go there."))
+    first = traced("e", 0, "Go to the desk 1.", decision=TEACHER, prompt=prompt("shown"))
     held_out = traced("e", 2, decision=TEACHER, answer="Close it.")
-    last = traced("e", 3, "look", decision=TEACHER)
+    last = traced("e", 3, "look", decision=TEACHER, prompt=prompt("Close it."))
 
     steps, _ = labelled(second, last, first, held_out)
 
-    assert [step.previous for step in steps] == [None, "go to desk 1", "close it"]
+    assert [step.previous for step in steps] == [None, "Go there.", "Close it."]
     assert {step.episode_id for step in steps} == {"e"}
 
 

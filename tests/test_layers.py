@@ -23,6 +23,8 @@ DOOR = (
     "rehearsal",
     "policies",
     "calibrating",
+    "staged_play",
+    "labelling",
     "savings",
     "policy_study",
     "lazy",

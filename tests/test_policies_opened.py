@@ -76,6 +76,23 @@ async def test_opening_refuses_a_file_that_was_calibrated_for_something_else(
     assert "bank" not in said.partition("something else")[2]
 
 
+async def test_a_policy_of_one_teacher_is_refused_beside_another(tmp_path: Path) -> None:
+    async with open_assembly(settings()) as assembly:
+        bank = await assembly.bank.version("default")
+    path = written(tmp_path / "p.json", settings(), bank, teacher="large")
+    for model, fits in (("large", True), ("larger", False)):
+        config = settings(
+            cascade__policy="calibrated", cascade__policy_file=str(path), teacher__model=model
+        )
+        if fits:
+            async with open_assembly(config) as assembly:
+                assert assembly.policies.file is not None
+            continue
+        with pytest.raises(ConfigError, match="teacher was 'large' and is 'larger'"):
+            async with open_assembly(config):
+                raise AssertionError("opened all the same")
+
+
 async def test_a_bank_that_grew_is_another_condition(tmp_path: Path) -> None:
     async with open_assembly(settings()) as assembly:
         bank = await assembly.bank.version("default")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import floor, inf
 from typing import TYPE_CHECKING, Any, Literal
 
-from tutelage.assembly import Assembly
+from tutelage.assembly import ANY_TEACHER, ORACLE, Assembly
 from tutelage.labelling import (
     Fitted,
     check_extra,
@@ -176,7 +176,7 @@ async def calibrate_by_play(
         fitted,
         curve,
         f"{play.world} {play.split}, {by}",
-        f"oracle: {oracle}" if oracle else "",
+        f"{ORACLE}{oracle}" if oracle else "",
     )
 
 
@@ -330,7 +330,7 @@ async def _concluded(
         return Calibration(None, outcome, curve, labelled, fitted.right_share)
     config = assembly.config
     bank = await assembly.bank.version(tenant) if config.retrieval.enabled else ""
-    teacher = oracle or config.teacher.model or "the model asked for"
+    teacher = oracle or config.teacher.model or ANY_TEACHER
     conditions = assembly.policies.conditions(bank, teacher)
     if goal.student != "student":
         # What is certified of a stand-in must not be served by the configured student.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tutelage.assembly import Assembly
 from tutelage.runtime.errors import BenchmarkError, MissingExtra
-from tutelage.runtime.types import Reason, StepAudit, Trace, Turn
+from tutelage.runtime.steps import action_text
+from tutelage.runtime.types import Message, Reason, StepAudit, Trace, Turn
 
 if TYPE_CHECKING:
     from tutelage.benchmarks.results import EpisodeResult
@@ -69,11 +70,17 @@ class Fitted:
         """The prior of each step."""
         return [self.scores.prior.score(row) for row in self.rows]
 
-    def floor(self, threshold: float) -> float:
-        """The cheapest floor of the gate for a threshold."""
+    def floor(self, threshold: float, wrong_usd: float | None = None) -> float:
+        """The cheapest floor of the gate for a threshold.
+
+        Args:
+            threshold: Least score that is served.
+            wrong_usd: What a wrong action costs; absent: the step of the teacher that mends it.
+        """
         from tutelage.cascade.step_scores import best_floor
 
-        return best_floor(self.prior(), self.late(), self.right, threshold, self.costs)
+        costs = self.costs if wrong_usd is None else replace(self.costs, wrong_usd=wrong_usd)
+        return best_floor(self.prior(), self.late(), self.right, threshold, costs)
 
 
 def labelled_steps(
@@ -103,15 +110,13 @@ def labelled_steps(
     for id, served in episodes.items():
         served.sort(key=lambda trace: trace.step_index)
         steps: list[LabelledStep | None] = []
-        previous: str | None = None
         if any(trace.no_train for trace in served):
             continue
         for trace in served:
             if _decided(trace) is Reason.UNLIKELY:
                 steps.append(None)
             elif trace.samples and trace.features:
-                steps.append(_labelled(trace, audits.get(trace.id), previous, key))
-            previous = key(trace.answer) or trace.answer
+                steps.append(_labelled(trace, audits.get(trace.id), key))
         whole = [step for step in steps if step is not None]
         if len(whole) == len(steps):
             found += whole
@@ -226,7 +231,6 @@ def action_key(assembly: Assembly) -> Callable[[str], str | None]:
 def _labelled(
     trace: Trace,
     audit: StepAudit | None,
-    previous: str | None,
     key: Callable[[str], str | None],
 ) -> LabelledStep | None:
     actions = [sample.action for sample in trace.samples if sample.action is not None]
@@ -234,12 +238,7 @@ def _labelled(
     if not trace.finished:
         return None
     if trace.decision.served == "teacher":
-        taught = key(trace.answer)
-        right: bool | None = (
-            modal is not None
-            and taught is not None
-            and taught in (modal, _key_of(modal, trace, key))
-        )
+        right: bool | None = modal is not None and modal == (trace.action or key(trace.answer))
         teacher_usd = trace.cost_usd.get("teacher", 0.0)
     elif audit is not None and audit.agrees is not None:
         right, teacher_usd = audit.agrees, audit.cost_usd
@@ -249,15 +248,18 @@ def _labelled(
         trace=trace,
         features=trace.features,
         right=bool(right),
-        previous=previous,
+        previous=_previous(trace),
         student_usd=trace.cost_usd.get("student", 0.0),
         teacher_usd=teacher_usd,
     )
 
 
-def _key_of(action: str, trace: Trace, key: Callable[[str], str | None]) -> str | None:
-    """The key of a sampled action without the tools of its step, as the answer's is made."""
-    return key(next(sample.text for sample in trace.samples if sample.action == action))
+def _previous(trace: Trace) -> str | None:
+    """The action before a step as its transcript has it, which the retriever read, too."""
+    if not trace.step_index:
+        return None
+    said = [one for one in trace.prompt if one.get("role") == "assistant"]
+    return action_text(Message.model_validate(said[-1])) if said else None
 
 
 def _decided(trace: Trace) -> Reason:

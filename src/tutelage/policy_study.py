@@ -137,7 +137,7 @@ def study_arms(
         add("calibrated", f"{threshold:g}", replace(shown, policy="calibrated", options=options))
     for value in _VALUES:
         value_usd = value * fitted.costs.teacher_usd
-        floor = fitted.floor(1.0 - 1.0 / value) if value > 1 else 0.0
+        floor = fitted.floor(1.0 - 1.0 / value, value_usd) if value > 1 else 0.0
         options = {**plan, "value_usd": value_usd, "p_teacher": 1.0, "floor": floor}
         add("benefit", f"{value:g}x", replace(shown, policy="benefit", options=options))
     for share in _TEACHER_SHARES:

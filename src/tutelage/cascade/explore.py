@@ -44,6 +44,7 @@ class Explore:
         """By a toss; the teacher where the student names no action."""
         if agreement.modal is None:
             return Decision(served="teacher", reason=Reason.UNUSABLE)
-        drawn = toss(self._seed, "explore", step.episode_id, step.index)
+        # By task where there is one: an episode that is played again is given a new id.
+        drawn = toss(self._seed, "explore", step.task_id or step.episode_id, step.index)
         served = "teacher" if drawn < self._p_teacher else "student"
         return Decision.model_validate({"served": served, "reason": Reason.RANDOM, "score": drawn})
