@@ -142,7 +142,7 @@ class Assembly:
         from tutelage.policies import Choice
         from tutelage.runtime.pipeline import Runtime
 
-        config = self.config
+        config, choice = self.config, choice or Choice()
         agreement, prices = self.policies.agreement(), ledger(config)
         near: Retriever | None = retriever
         whole: Retriever | None = None
@@ -150,9 +150,8 @@ class Assembly:
             pinned = config.prompt.layout == "pinned"
             near = self.delta_retriever() if pinned else self.retriever()
             whole = self.pinned_retriever() if pinned else None
-        policy = self.policies.policy(
-            choice or Choice(), teacher_only_tools, prepare=student is not None
-        )
+        prepare = student is not None
+        policy = self.policies.policy(choice, teacher_only_tools, prepare=prepare)
         return Runtime(
             teacher=teacher,
             student=student,
@@ -160,8 +159,9 @@ class Assembly:
             pinned_retriever=whole,
             agreement=agreement,
             policy=policy,
-            describer=self.policies.describer(choice.options if choice else None),
-            auditing=self._auditing(choice or Choice(), teacher, agreement, prices),
+            describer=self.policies.describer(choice.options),
+            auditing=self._auditing(choice, teacher, agreement, prices),
+            watch=None if choice.bare else self.policies.watch,
             traces=traces or self.traces,
             ledger=prices,
             student_deadline_s=student_deadline_s,
@@ -243,6 +243,7 @@ class Assembly:
             ledger=prices,
             clock=time.time,
             waits=choice.labels,
+            watch=None if choice.bare else self.policies.watch,
         )
 
     async def _make_student(self) -> Model:

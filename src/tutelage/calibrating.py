@@ -335,10 +335,12 @@ async def _concluded(
     if goal.student != "student":
         # What is certified of a stand-in must not be served by the configured student.
         conditions = conditions.model_copy(update={"student": COPYING_STUDENT})
+    floor = fitted.floor(outcome.threshold) if outcome.scope == "rollouts" else 0.0
     file = PolicyFile(
         scores=fitted.scores.to_json(),
         threshold=outcome.threshold,
-        floor=fitted.floor(outcome.threshold) if outcome.scope == "rollouts" else 0.0,
+        floor=floor,
+        disagreement=fitted.disagreement(outcome.threshold, floor),
         certificate=outcome.to_json(),
         conditions=conditions,
         source=source,

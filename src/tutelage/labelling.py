@@ -70,6 +70,18 @@ class Fitted:
         """The prior of each step."""
         return [self.scores.prior.score(row) for row in self.rows]
 
+    def disagreement(self, threshold: float, floor: float) -> float | None:
+        """Share of the steps that would be served in which the teacher did otherwise.
+
+        ``None`` where none would be.
+        """
+        served = [
+            right
+            for late, prior, right in zip(self.late(), self.prior(), self.right, strict=True)
+            if late >= threshold and prior >= floor
+        ]
+        return 1 - sum(served) / len(served) if served else None
+
     def floor(self, threshold: float, wrong_usd: float | None = None) -> float:
         """The cheapest floor of the gate for a threshold.
 

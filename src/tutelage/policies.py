@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tutelage.cascade.canonical.protocol import Canonicalizer
     from tutelage.cascade.policy_file import Conditions, PolicyFile
     from tutelage.cascade.step_scores import StepScores
+    from tutelage.cascade.watch import PolicyWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,22 @@ class Policies:
                 stateful=cascade.stateful,
                 tools=cascade.react_tools,
             ),
+        )
+
+    @cached_property
+    def watch(self) -> PolicyWatch | None:
+        """What tightens the policy of the file where traffic has drifted, if there is one.
+
+        Raises:
+            ConfigError: The file, or the level of its alarm, cannot be read.
+        """
+        from tutelage.cascade.watch import open_watch
+
+        path, evidence = self._config.cascade.policy_file, self._config.evidence
+        if not path or self.file is None:
+            return None
+        return open_watch(
+            Path(path), self.file.disagreement, evidence.failures, evidence.alarm_delta
         )
 
     @cached_property
@@ -276,7 +293,8 @@ class Policies:
         scores, file = self._scored("calibrated", options)
         threshold = options.get("threshold", file.threshold if file is not None else 2.0)
         floor = options.get("floor", file.floor if file is not None else 0.0)
-        policy = Calibrated(self.sample_plan(options), scores.score, threshold)
+        watch = self.watch if file is not None else None
+        policy = Calibrated(self.sample_plan(options), scores.score, threshold, watch)
         return self._gated(policy, scores, floor, options)
 
     def _benefit(self, options: Mapping[str, Any]) -> DeferralPolicy:

@@ -224,6 +224,7 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
     return Parts(
         settings=settings,
         aliases=Aliases(aliases),
+        watch=assembly.policies.watch,
         visitors=LocalVisitors((settings.host, *settings.hosts)) if is_open else None,
         doorkeeper=doorkeeper,
         admission=admission,

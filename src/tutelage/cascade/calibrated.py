@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from tutelage.cascade.scores import ScoreModel
+from tutelage.cascade.watch import PolicyWatch
 from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
 
 
@@ -19,17 +21,32 @@ class Calibrated:
         plan: How the student is sampled, as in the calibration.
         student: The score model.
         threshold: Least score that is served; above 1 the teacher serves everything.
+        watch: Raises the threshold where traffic has drifted; absent: nothing does.
     """
 
-    def __init__(self, plan: SamplePlan, student: ScoreModel, threshold: float) -> None:
+    def __init__(
+        self,
+        plan: SamplePlan,
+        student: ScoreModel,
+        threshold: float,
+        watch: PolicyWatch | None = None,
+    ) -> None:
         self._plan = plan
         self._student = student
-        self.threshold = threshold
+        self._certified = threshold
+        self._watch = watch
+
+    @property
+    def threshold(self) -> float:
+        """The threshold in force."""
+        return self._certified if self._watch is None else self._watch.threshold(self._certified)
 
     def plan(
         self, step: Step, demonstrations: Sequence[Retrieved] | None = None
     ) -> SamplePlan | Decision:
-        """The same plan at every step."""
+        """The same plan at every step; the teacher where an alarm has taken the student out."""
+        if self.threshold == inf:
+            return Decision(served="teacher", reason=Reason.ALARM)
         return self._plan
 
     def decide(

@@ -64,6 +64,8 @@ class PolicyFile(BaseModel):
     """Least prior with which the student is asked at all."""
     p_teacher: float = Field(1.0, ge=0, le=1)
     """P(the teacher's action is right) where the student was compared with it."""
+    disagreement: float | None = Field(None, ge=0, le=1)
+    """Share of served steps that the teacher would have taken otherwise, in labelled episodes."""
     certificate: dict[str, Any] | None = None
     """What is certified of the threshold; absent: nothing."""
     conditions: Conditions

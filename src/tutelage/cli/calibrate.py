@@ -128,10 +128,13 @@ def calibrate(
 def _tell(found: Calibration, goal: Goal, path: Path, as_json: bool) -> None:
     from tutelage.calibrating import to_json
     from tutelage.cascade.certificate import Certificate
+    from tutelage.cascade.watch import alarm_path
 
     told: dict[str, Any] = {**to_json(found), "policy_file": None, "plot": None}
     if found.file is not None:
         found.file.write(path)
+        # The level of an alarm was about the policy that stood here.
+        alarm_path(path).unlink(missing_ok=True)
         told["policy_file"] = str(path)
     missing = None
     if found.curve is not None:

@@ -9,7 +9,14 @@ from tutelage.runtime.deliberation import Deliberation
 from tutelage.runtime.errors import ModelError, StoreError
 from tutelage.runtime.ledger import Ledger
 from tutelage.runtime.models.failures import log_line
-from tutelage.runtime.protocols import AgreementRule, AuditStore, AuditTrigger, Model, rule_for
+from tutelage.runtime.protocols import (
+    AgreementRule,
+    AuditStore,
+    AuditTrigger,
+    DriftWatch,
+    Model,
+    rule_for,
+)
 from tutelage.runtime.types import StepAudit, Trace
 
 logger = logging.getLogger(__name__)
@@ -32,6 +39,7 @@ class Auditing:
         clock: Unix time in seconds.
         waits: Whether the answer waits for the audit: only for a teacher that looks at the state of
             a world, which the answer would change.
+        watch: Hears what the teacher said.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class Auditing:
         ledger: Ledger,
         clock: Callable[[], float],
         waits: bool = False,
+        watch: DriftWatch | None = None,
     ) -> None:
         self._teacher = teacher
         self._agreement = agreement
@@ -51,6 +60,7 @@ class Auditing:
         self._audits = audits
         self._ledger = ledger
         self._clock = clock
+        self._watch = watch
         self.waits = waits
         self.lost = 0
 
@@ -80,6 +90,8 @@ class Auditing:
             price = thought.teacher_price or self._ledger.price("teacher", request.model)
             cost_usd = price.cost_usd(answer.usage)
             uncached_cost_usd = price.uncached_cost_usd(answer.usage)
+        if agrees is not None and self._watch is not None:
+            self._watch.audited(trace.episode_id, agrees)
         audit = StepAudit(
             trace_id=trace.id,
             tenant=trace.tenant,

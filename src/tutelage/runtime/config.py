@@ -236,6 +236,11 @@ class EvidenceConfig(Section):
     """Share of the student's steps about which the teacher is asked afterwards."""
     seed: int = 0
     """Another seed chooses others."""
+    failures: float | None = Field(None, gt=0, lt=1)
+    """Share of episodes of the cascade that may fail; above it a calibrated policy is tightened.
+    Absent: outcomes are not watched. Audits always are."""
+    alarm_delta: float = Field(0.05, gt=0, lt=1)
+    """Allowed probability that a calibrated policy is ever tightened without cause."""
 
 
 class StoreConfig(Section):

@@ -22,6 +22,7 @@ from tutelage.runtime.protocols import (
     AgreementRule,
     DeferralPolicy,
     Describer,
+    DriftWatch,
     Model,
     Retriever,
     TraceStore,
@@ -63,6 +64,7 @@ class Runtime:
         count_tokens: Tokens of a text, as the student counts them.
         describer: Says what else is known of a step when it is decided.
         auditing: Asks the teacher about some of the student's steps afterwards.
+        watch: Hears how episodes end in which the student served.
         student_deadline_s: How long the student may take before the teacher gets the step.
         clock: Unix time in seconds.
         timer: A monotonic clock in seconds.
@@ -85,6 +87,7 @@ class Runtime:
         count_tokens: CountTokens,
         describer: Describer | None = None,
         auditing: Auditing | None = None,
+        watch: DriftWatch | None = None,
         student_deadline_s: float | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
@@ -106,6 +109,7 @@ class Runtime:
         )
         self._tracer = Tracer(traces, ledger, count_tokens, clock, timer)
         self._concluder = Concluder(self._tracer, auditing, count_tokens)
+        self._watch = watch
         self._traces = traces
         self._count_tokens = count_tokens
         self._student_deadline_s = student_deadline_s
@@ -359,6 +363,8 @@ class Runtime:
         """
         record = episode.record(created_at_s=self._clock(), success=success, reward=reward)
         await self._traces.record_episode(record)
+        if self._watch is not None and success is not None and "student" in episode.served.values():
+            self._watch.ended(episode.id, success)
 
     async def student_live(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
         """The routed student's own stream, with the usage of the client's prompt at its end.

@@ -136,6 +136,18 @@ class TraceStore(Protocol):
         ...
 
 
+class DriftWatch(Protocol):
+    """Hears what traffic says of the student, and may make its policy stricter."""
+
+    def audited(self, episode_id: str, agrees: bool) -> None:
+        """Takes note of what the teacher said of a step that the student served."""
+        ...
+
+    def ended(self, episode_id: str, success: bool) -> None:
+        """Takes note of how an episode of the cascade ended."""
+        ...
+
+
 class AuditTrigger(Protocol):
     """Chooses the student's steps that the teacher is asked about afterwards."""
 

@@ -270,6 +270,7 @@ class Reason(StrEnum):
     STICKY = "sticky"
     BUDGET = "budget"
     HOLDOUT = "holdout"
+    ALARM = "alarm"
     PASSTHROUGH = "passthrough"
     SHADOW = "shadow"
     TEACHER_ONLY_TOOL = "teacher_only_tool"

@@ -9,6 +9,7 @@ from tests.configured_policies import written
 from tests.served_gateway import Served, World, call
 
 from tutelage.cascade.certificate import Certificate
+from tutelage.cascade.watch import alarm_path
 
 CERTIFICATE = Certificate(
     threshold=0.6,
@@ -66,3 +67,34 @@ async def test_a_risk_that_is_no_share_is_a_bad_request(certified: Served, risk:
 
     assert got.status == 400
     assert b"x-tutelage-risk" in got.raw
+
+
+async def test_failed_episodes_of_the_student_tighten_the_policy_and_those_of_the_teacher_do_not(
+    world: World, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "retrieval.enabled": False,
+        "aliases.certified": {"policy": "calibrated"},
+        "evidence.failures": 0.2,
+    }
+    path = written(
+        tmp_path / "policy.json", world.config(settings), certificate=CERTIFICATE, threshold=0.9
+    )
+    async with world.serve({**settings, "cascade.policy_file": str(path)}) as served:
+
+        async def fail(model: str, episode: str) -> str:
+            session = {"x-tutelage-session": f"{model}-{episode}"}
+            got = await served.ask("chat", call("chat", model), session)
+            told = {"decision_id": got.told("decision-id"), "success": False}
+            answer = await served.send("POST", "/v1/feedback", told)
+            assert answer.status == 200
+            return str(got.told("reason"))
+
+        of_teacher = {await fail("teacher", str(episode)) for episode in range(40)}
+        assert not alarm_path(path).exists()
+        of_student = [await fail("certified", str(episode)) for episode in range(40)]
+
+    assert of_teacher == {"always"}
+    assert of_student[0] == "certified"
+    assert of_student[-1] == "alarm"
+    assert alarm_path(path).exists()

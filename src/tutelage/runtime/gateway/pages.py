@@ -134,6 +134,12 @@ class Pages:
             episode_id = (await self._trace(caller, str(feedback.decision_id))).episode_id
         record = feedback.record(caller.tenant, episode_id, self._parts.clock())
         await self._parts.traces.record_episode(record)
+        if self._parts.watch is not None and feedback.success is not None:
+            served = await self._parts.traces.traces(
+                caller.tenant, episode_id=episode_id, served="student", limit=1
+            )
+            if served:
+                self._parts.watch.ended(episode_id, feedback.success)
         return {"object": "feedback", "episode_id": episode_id, "success": feedback.success}
 
     async def _decision(self, caller: Caller, id: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tutelage.runtime.gateway.episodes import Episodes
 from tutelage.runtime.gateway.stored_responses import StoredResponses
 from tutelage.runtime.gateway.visitors import LocalVisitors
 from tutelage.runtime.prompt import CountTokens
+from tutelage.runtime.protocols import DriftWatch
 from tutelage.runtime.store.traces import SqlTraceStore
 
 
@@ -63,3 +64,5 @@ class Parts:
     timer: Callable[[], float]
     """A monotonic clock, seconds."""
     aclose: Callable[[], Awaitable[None]]
+    watch: DriftWatch | None = None
+    """Hears how episodes end in which the student served."""
