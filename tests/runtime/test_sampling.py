@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from tutelage.benchmarks.copying_student import CopyingStudent
+from tutelage.cascade.agreement import Unanimous
+from tutelage.cascade.canonical.text import TextCanonicalizer
 from tutelage.runtime.errors import ModelError, ModelTimeout
 from tutelage.runtime.models.scripted import ScriptedModel
 from tutelage.runtime.sampling import Drawing
-from tutelage.runtime.types import ChatRequest, Choice, Completion, SamplePlan, Usage
+from tutelage.runtime.types import ChatRequest, Choice, Completion, Draw, SamplePlan, Usage
 
 PROMPT = ChatRequest.model_validate(
     {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.3}
@@ -137,3 +140,44 @@ async def test_whoever_leaves_cancels_every_call() -> None:
     with pytest.raises(asyncio.CancelledError):
         await race
     assert (student.cancelled, drawing.given_up, drawing.completion) == (3, 3, None)
+
+
+@pytest.mark.parametrize("draw", ["sequential", "racing"])
+async def test_calls_of_one_step_do_not_share_a_seed(draw: Draw) -> None:
+    seeded = ChatRequest.model_validate({**PROMPT.wire(), "seed": 7})
+    student = ScriptedModel("a")
+    await Drawing(student, seeded, SamplePlan(3, 0.7, draw), never).run()
+    assert [(request.model_extra or {}).get("seed") for request in student.requests] == [7, 8, 9]
+    await Drawing(student, PROMPT, SamplePlan(2, 0.7, draw), never).run()
+    assert "seed" not in (student.requests[-1].model_extra or {})
+
+
+async def test_one_by_one_decides_as_all_at_once_and_draws_less() -> None:
+    """The rule of three identical samples, over 300 prompts of a student that often disagrees."""
+    rule = Unanimous(TextCanonicalizer())
+    decided, drawn = [], {"together": 0, "sequential": 0}
+    for seed in range(300):
+        turns = [
+            {"role": role, "content": text}
+            for place in range(4)
+            for role, text in (("user", f"a b {place}"), ("assistant", f"go {place % 3}"))
+        ]
+        request = ChatRequest.model_validate(
+            {"model": "m", "messages": [*turns, {"role": "user", "content": "a b"}], "seed": seed}
+        )
+        told = []
+        for draw in ("together", "sequential"):
+            plan = SamplePlan(3, 0.7, "together" if draw == "together" else "sequential")
+            drawing = Drawing(
+                CopyingStudent(), request, plan, lambda choices: rule.measure(choices, 3).settled
+            )
+            await drawing.run()
+            assert drawing.completion is not None
+            vote = rule.measure(drawing.completion.choices, 3)
+            told.append((vote.agreed, vote.modal if vote.agreed else None))
+            drawn[draw] += vote.samples
+        decided.append(told)
+    assert all(together == sequential for together, sequential in decided)
+    assert any(agreed for (agreed, _), _ in decided)
+    assert drawn["together"] == 900
+    assert drawn["sequential"] < 0.8 * drawn["together"]

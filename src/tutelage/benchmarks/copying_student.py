@@ -50,14 +50,14 @@ class CopyingStudent:
         pairs, now = _read(request)
         weights = self._weights(pairs, now, request.temperature)
         key = hashlib.sha256(
-            json.dumps(
-                [self.seed, (request.model_extra or {}).get("seed"), request.temperature]
-            ).encode()
+            json.dumps([self.seed, request.temperature]).encode()
             + b"".join(message.text.encode() for message in request.messages)
         ).digest()
-        choices = [_choice(pairs, weights, key, place) for place in range(n)]
+        # As in vLLM, sample i of a call is the first one of a call whose seed is higher by i.
+        seed = (request.model_extra or {}).get("seed") or 0
+        choices = [_choice(pairs, weights, key, place, seed + place) for place in range(n)]
         return Completion(
-            id=f"copying-{key.hex()[:16]}",
+            id=f"copying-{key.hex()[:16]}-{seed}",
             model=request.model,
             choices=choices,
             usage=Usage(
@@ -106,10 +106,12 @@ def _overlap(left: frozenset[str], right: frozenset[str]) -> float:
     return len(left & right) / union if union else 0.0
 
 
-def _choice(pairs: Sequence[Pair], weights: Sequence[float], key: bytes, place: int) -> Choice:
+def _choice(
+    pairs: Sequence[Pair], weights: Sequence[float], key: bytes, place: int, seed: int
+) -> Choice:
     text, logprob = "", 0.0
     if pairs:
-        drawn = hashlib.sha256(key + place.to_bytes(4, "big")).digest()[:7]
+        drawn = hashlib.sha256(key + str(seed).encode()).digest()[:7]
         left, chosen = int.from_bytes(drawn, "big") / 2**56, len(pairs) - 1
         for candidate, weight in enumerate(weights):
             left -= weight

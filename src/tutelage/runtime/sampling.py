@@ -104,6 +104,10 @@ class Drawing:
         prompt = self._prompt
         if call.temperature is not None:
             prompt = prompt.model_copy(update={"temperature": call.temperature})
+        seed = (prompt.model_extra or {}).get("seed")
+        if place and isinstance(seed, int):
+            # With one seed in all calls every sample would be the same, and agree.
+            prompt = prompt.model_copy(update={"seed": seed + place})
         self._asked += 1
         self._parts[place] = await self._student.complete(prompt, call.samples)
 
