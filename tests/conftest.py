@@ -109,3 +109,15 @@ def make_tiny_llama() -> Callable[..., Path]:
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint with a window of 160 tokens."""
     return write_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file at the schema of this release, to be copied."""
+    from tutelage.runtime.store.database import migrate, open_engine
+
+    path = tmp_path_factory.mktemp("database") / "empty.sqlite"
+    made = open_engine(f"sqlite:///{path}")
+    migrate(made)
+    made.dispose()
+    return path

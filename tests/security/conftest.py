@@ -9,19 +9,7 @@ from pathlib import Path
 import pytest
 from tests.served_gateway import Served, World
 
-from tutelage.runtime.store.database import migrate, open_engine
-
 PEPPER = "the-pepper-of-these-tests-opens-nothing"
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file at the schema of this release, to be copied."""
-    path = tmp_path_factory.mktemp("database") / "empty.sqlite"
-    made = open_engine(f"sqlite:///{path}")
-    migrate(made)
-    made.dispose()
-    return path
 
 
 @pytest.fixture

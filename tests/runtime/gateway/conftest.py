@@ -92,16 +92,6 @@ def eventually() -> Callable[[Callable[[], bool]], Awaitable[None]]:
     return wait
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file at the schema of this release, to be copied."""
-    path = tmp_path_factory.mktemp("database") / "empty.sqlite"
-    made = open_engine(f"sqlite:///{path}")
-    migrate(made)
-    made.dispose()
-    return path
-
-
 @pytest.fixture
 def database(empty_database: Path, tmp_path: Path) -> Path:
     """The file of the gateway's database."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.absence import absent
 
 from tutelage.runtime.cache_dir import cache_dir
 from tutelage.runtime.gateway.token_bound import (
@@ -36,7 +37,7 @@ def tokenizer() -> Count:
     """Tokens as the student's own tokenizer counts them; it falls back on bytes."""
     file = cache_dir() / NAME / "tokenizer.json"
     if not file.is_file():
-        pytest.skip("the checkpoint of the student is not here")
+        absent("the checkpoint of the student is not here: make student")
     from tokenizers import Tokenizer
 
     made = Tokenizer.from_file(str(file))
