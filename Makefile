@@ -24,7 +24,7 @@ help:  ## this list
 	@mkdir -p .make && touch $@
 
 .make/dev: .make/install
-	$(PIP) --editable '.[calibrate,dev,embed,otel,postgres,suites]'
+	$(PIP) --editable '.[calibrate,dev,embed,otel,postgres,suites,train]'
 	@touch $@
 
 # Programs that are clients, by npm, and LiteLLM's proxy in an environment of its own; what cannot be

@@ -22,6 +22,10 @@ TutelageError
 ├── StoreError               the database could not be read or written
 │   └── SchemaTooNew         the database was written by a newer release
 ├── PriceUnknown             no price is known for a model
+├── TrainingError            a student could not be trained, released or deployed
+│   ├── NoExamples           no trace passed the gate
+│   ├── CheckpointDamaged    weights or state on disk fail their checksum
+│   └── ReleaseRefused       a release may not do what was asked of it
 └── BenchmarkError           a world, its files or a replay is not usable
     ├── WorldMissing         data of a world is not where it was looked for
     └── WorkerDied           the process that plays a world ended early
@@ -197,6 +201,22 @@ class SchemaTooNew(StoreError):
 
 class PriceUnknown(TutelageError):
     """No price is known for a model."""
+
+
+class TrainingError(TutelageError):
+    """A student could not be trained, released or deployed."""
+
+
+class NoExamples(TrainingError):
+    """No trace passed the gate; the text says why and what to do."""
+
+
+class CheckpointDamaged(TrainingError):
+    """Weights or state on disk fail their checksum."""
+
+
+class ReleaseRefused(TrainingError):
+    """A release may not do what was asked of it: a gate failed, or its stage does not allow it."""
 
 
 class BenchmarkError(TutelageError):

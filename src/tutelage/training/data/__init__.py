@@ -1,0 +1,1 @@
+"""Traces to gated, mixed training examples."""

@@ -1,0 +1,1 @@
+"""A masked-diffusion student: masking, training, parallel decoding and its server."""

@@ -1,0 +1,1 @@
+"""What a new student must pass before it sees traffic."""
