@@ -34,14 +34,17 @@ def test_a_package_can_bring_a_world(monkeypatch: pytest.MonkeyPatch) -> None:
         return EntryPoints([brought]).select(group=group, name=name)
 
     monkeypatch.setattr(worlds, "entry_points", found)
-    assert world_names() == ("alfworld", "household", "room")
+    assert world_names() == ("alfworld", "household", "office", "office-tools", "room")
     assert isinstance(create_world("room"), Room)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("chess", "unknown world 'chess': use one of alfworld, household, or module:attribute"),
+        (
+            "chess",
+            "unknown world 'chess': use one of alfworld, household, office, office-tools, or",
+        ),
         ("no_such_module:World", "world 'no_such_module:World' cannot be imported: No module"),
         ("tests.benchmarks.worker_worlds:Hall", "cannot be imported: .*no attribute 'Hall'"),
         (":World", "world ':World' cannot be imported: Empty module name"),

@@ -33,8 +33,25 @@ def _household(data: Path | None) -> Environment:
     return HouseholdWorld()
 
 
+def _office(data: Path | None) -> Environment:
+    from tutelage.benchmarks.office.world import OfficeWorld
+
+    return OfficeWorld()
+
+
+def _office_tools(data: Path | None) -> Environment:
+    from tutelage.benchmarks.office.tools_world import OfficeToolsWorld
+
+    return OfficeToolsWorld()
+
+
 WORLDS: Mapping[str, WorldFactory] = MappingProxyType(
-    {"alfworld": _alfworld, "household": _household}
+    {
+        "alfworld": _alfworld,
+        "household": _household,
+        "office": _office,
+        "office-tools": _office_tools,
+    }
 )
 
 
