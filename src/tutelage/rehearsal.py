@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 TeacherKind = Literal["oracle", "model"]
 
 STUDENT = "SmolLM2-135M-Instruct"
-# Generated tokens of one household command; the longest is about 14.
-MAX_ACTION_TOKENS = 24
+_OFFICE_ORACLE = "a scripted agent; once others have acted, it makes the calls that are missing"
 ORACLES: Mapping[str, str] = {
     "household": "a scripted searcher that knows only what it has seen",
     "alfworld": "the hand-coded expert, and a planner once the expert has lost its way",
+    "office": _OFFICE_ORACLE,
+    "office-tools": _OFFICE_ORACLE,
 }
 
 
@@ -111,6 +112,7 @@ async def replay(
     """
     from tutelage.benchmarks.replay import Replay
     from tutelage.benchmarks.results_folder import open_results
+    from tutelage.benchmarks.worlds import manner_of
 
     assembly.policies.agreement()
     for arm in arms:
@@ -146,6 +148,7 @@ async def replay(
             tenant=bank_tenant,
             watcher=watcher,
             command=_command(assembly),
+            manner=manner_of(play.world),
         ).run(stop)
 
 
@@ -452,6 +455,7 @@ def _teacher_factory(assembly: Assembly, play: Play) -> Callable[[World], Model]
 
 async def _settings(assembly: Assembly, play: Play, *, bank: bool) -> RunSettings:
     from tutelage.benchmarks.manifest import RunSettings
+    from tutelage.benchmarks.worlds import manner_of
 
     config = assembly.config
     prices = (price(config.teacher, "teacher"), price(config.student, "student"))
@@ -476,7 +480,7 @@ async def _settings(assembly: Assembly, play: Play, *, bank: bool) -> RunSetting
         student_priced_as=config.student.priced_as or config.student.model or "given prices",
         prices_date=min(dates).isoformat() if dates else "unknown",
         max_steps=play.max_steps,
-        max_tokens=MAX_ACTION_TOKENS,
+        max_tokens=manner_of(play.world).max_tokens,
         bank_episodes=len(trajectories),
         more=more,
     )

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from tests.benchmarks.tiny_world import Corridor, tasks, words
 
+from tutelage.benchmarks.environment import OracleAction
 from tutelage.benchmarks.oracle_teacher import OracleTeacher
 from tutelage.runtime.prefix_cache import PrefixCacheMeter
+from tutelage.runtime.steps import action_text
 from tutelage.runtime.types import ChatRequest, Message, Usage
 
 
@@ -67,3 +69,28 @@ async def test_a_streamed_answer_is_the_same_answer() -> None:
     pieces = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1]]
     assert "".join(pieces) == "go right"
     assert chunks[-1]["usage"]["prompt_tokens"] == 2
+
+
+async def test_tool_calls_are_spoken_as_such_and_tools_are_billed() -> None:
+    call = '{"tool_calls":[{"name":"mail__send","arguments":"{\\"to\\":\\"ann\\"}"}]}'
+
+    class Office:
+        async def oracle(self) -> OracleAction:
+            return OracleAction(call, "expert")
+
+    teacher = OracleTeacher(Office(), count_tokens=len, meter=PrefixCacheMeter(min_tokens=0))
+    plain = ChatRequest.model_validate(
+        {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    )
+    offered = plain.model_copy(
+        update={"tools": [{"type": "function", "function": {"name": "mail__send"}}]}
+    )
+
+    without = await teacher.complete(plain)
+    answer = await teacher.complete(offered)
+
+    message = answer.choices[0].message
+    assert message.content is None
+    assert action_text(message) == call
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert answer.usage.prompt_tokens > without.usage.prompt_tokens

@@ -7,7 +7,8 @@ import pytest
 from tests.benchmarks.worker_worlds import Room
 
 from tutelage.benchmarks import worlds
-from tutelage.benchmarks.worlds import WORLDS, create_world, world_names
+from tutelage.benchmarks.manner import Manner
+from tutelage.benchmarks.worlds import WORLDS, create_world, manner_of, world_names
 from tutelage.runtime.errors import BenchmarkError, WorldMissing
 
 
@@ -54,3 +55,13 @@ def test_an_unknown_world_is_refused_in_one_line(name: str, message: str) -> Non
     with pytest.raises(BenchmarkError, match=message) as caught:
         create_world(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_world_of_ones_own_says_how_it_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert manner_of("household") == manner_of("tests.benchmarks.worker_worlds:Room") == Manner()
+
+    monkeypatch.setattr(Room, "manner", Manner("code", max_tokens=99), raising=False)
+
+    assert manner_of("tests.benchmarks.worker_worlds:Room").max_tokens == 99
+    with pytest.raises(BenchmarkError, match="unknown world 'chess'"):
+        manner_of("chess")

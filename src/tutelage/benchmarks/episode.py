@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tutelage.benchmarks.arms import Arm
 from tutelage.benchmarks.budget import Budget
 from tutelage.benchmarks.environment import Opening, OracleAction, Outcome, Task
 from tutelage.benchmarks.manifest import RunSettings
+from tutelage.benchmarks.manner import Manner
 from tutelage.benchmarks.oracle_teacher import KNOWLEDGE_FIELD
 from tutelage.benchmarks.results import EpisodeResult
 from tutelage.runtime.errors import BenchmarkError, ContextTooLong
+from tutelage.runtime.steps import action_text, tool_calls
 from tutelage.runtime.types import Answer, ChatRequest, Served, Usage
 
 _ACTION_PREFIX = re.compile(r"^\s*action\s*:\s*", re.IGNORECASE)
@@ -139,6 +141,7 @@ class EpisodePlay:
         clock: Unix time in seconds.
         timer: A monotonic clock in seconds.
         command: The command that an answer names, as the world gets it.
+        manner: How the world is played.
     """
 
     arm: Arm
@@ -150,6 +153,7 @@ class EpisodePlay:
     clock: Callable[[], float]
     timer: Callable[[], float]
     command: Callable[[str], str] = clean_action
+    manner: Manner = field(default_factory=Manner)
 
     async def play(
         self,
@@ -176,7 +180,7 @@ class EpisodePlay:
         started = self.timer()
         opening = await world.reset(self.task)
         _add(tally.latency_s, {"world": self.timer() - started})
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "system", "content": world.instructions},
             {"role": "user", "content": f"Task: {opening.goal}\n{opening.observation}"},
         ]
@@ -189,28 +193,29 @@ class EpisodePlay:
                 answer = await episode.complete(self._request(messages, tally.steps))
                 budget.spend(tally.add(answer))
                 _check_measured(answer)
-                action = self.command(answer.text)
+                action = self.command(action_text(answer.completion.choices[0].message))
                 asked = self.timer()
                 outcome = await world.step(action)
                 _add(tally.latency_s, {"world": self.timer() - asked})
                 tally.refused[answer.decision.served] += is_refusal(outcome.observation)
-                messages.append({"role": "assistant", "content": action})
-                messages.append({"role": "user", "content": outcome.observation})
+                messages += _turn(action, outcome.observation, tally.steps)
             wall_s = self.timer() - started
             await episode.feedback(success=outcome.success)
         return self._result(tally, episode_id, success=outcome.success, wall_s=wall_s)
 
-    def _request(self, messages: list[dict[str, str]], index: int) -> ChatRequest:
-        return ChatRequest.model_validate(
-            {
-                "model": "tutelage",
-                "messages": list(messages),
-                "temperature": self.settings.temperature,
-                "max_tokens": self.settings.max_tokens,
-                "stop": ["\n"],
-                "seed": (episode_seed(self.task, self.seed) + index) % 2**31,
-            }
-        )
+    def _request(self, messages: list[dict[str, Any]], index: int) -> ChatRequest:
+        body: dict[str, Any] = {
+            "model": "tutelage",
+            "messages": list(messages),
+            "temperature": self.settings.temperature,
+            "max_tokens": self.settings.max_tokens,
+            "seed": (episode_seed(self.task, self.seed) + index) % 2**31,
+        }
+        if self.manner.stop:
+            body["stop"] = list(self.manner.stop)
+        if self.manner.tools:
+            body["tools"] = list(self.manner.tools)
+        return ChatRequest.model_validate(body)
 
     def _result(
         self, tally: Tally, episode_id: str, *, success: bool, wall_s: float
@@ -238,6 +243,20 @@ class EpisodePlay:
             finished_at_s=self.clock(),
             run=self.run,
         )
+
+
+def _turn(action: str, observation: str, number: int) -> Iterator[dict[str, Any]]:
+    """An action and what it led to, as messages; calls of tools get results of their own."""
+    calls = tool_calls(action)
+    if not calls:
+        yield {"role": "assistant", "content": action}
+        yield {"role": "user", "content": observation}
+        return
+    calls = [{**call, "id": f"{number}_{call['id']}"} for call in calls]
+    yield {"role": "assistant", "content": None, "tool_calls": calls}
+    for place, call in enumerate(calls):
+        text = observation if place == 0 else "(see above)"
+        yield {"role": "tool", "content": text, "tool_call_id": call["id"]}
 
 
 def _check_measured(answer: Answer) -> None:

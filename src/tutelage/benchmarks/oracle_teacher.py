@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from tutelage.benchmarks.environment import Knowledge, OracleAction
 from tutelage.runtime.chunks import chunks
 from tutelage.runtime.prefix_cache import CountedPart, PrefixCacheMeter
+from tutelage.runtime.steps import action_text, tool_calls
 from tutelage.runtime.types import ChatRequest, Choice, Completion, Message, Usage
 
 KNOWLEDGE_FIELD = "knowledge"
@@ -27,8 +29,8 @@ class OracleTeacher:
     """Answers every request with what the world's oracle would do now; not an LLM.
 
     Usage is what a model in its place would have been billed: the whole transcript of the request,
-    split as a provider's prompt cache would have split it, and the action. Tokens of a chat
-    template are not counted. Use a new one for every episode.
+    with the tools it offers, split as a provider's prompt cache would have split it, and the
+    action. Tokens of a chat template are not counted. Use a new one for every episode.
 
     Args:
         world: The world that the episode is played in.
@@ -49,6 +51,7 @@ class OracleTeacher:
         self._count_tokens = count_tokens
         self._meter = meter
         self._name = name
+        self._tools: tuple[str, CountedPart] | None = None
         self.steps: dict[Knowledge, int] = {"expert": 0, "planner": 0}
         """Answers given so far, by how the oracle came to know them."""
 
@@ -60,14 +63,22 @@ class OracleTeacher:
         """
         action = await self._world.oracle()
         self.steps[action.knowledge] += 1
-        message = Message(role="assistant", content=action.text)
+        calls = tool_calls(action.text)
+        message = Message(
+            role="assistant", content=None if calls else action.text, tool_calls=calls or None
+        )
         output = Usage(output_tokens=n * self._count_tokens(action.text))
         return Completion.model_validate(
             {
                 "id": f"{self._name}-{sum(self.steps.values())}",
                 "model": self._name,
                 "choices": [
-                    Choice(index=index, message=message, finish_reason="stop") for index in range(n)
+                    Choice(
+                        index=index,
+                        message=message,
+                        finish_reason="tool_calls" if calls else "stop",
+                    )
+                    for index in range(n)
                 ],
                 "usage": self._meter.split(self._parts(request)) + output,
                 KNOWLEDGE_FIELD: action.knowledge,
@@ -84,10 +95,17 @@ class OracleTeacher:
             yield chunk
 
     def _parts(self, request: ChatRequest) -> list[CountedPart]:
-        return [
-            CountedPart(
-                hashlib.sha256(f"{message.role}\n{message.text}".encode()).hexdigest(),
-                self._count_tokens(message.text),
-            )
-            for message in request.messages
-        ]
+        texts = [(message.role, action_text(message)) for message in request.messages]
+        parts = [self._part(f"{role}\n{text}", text) for role, text in texts]
+        return [self._offered(request.tools), *parts] if request.tools else parts
+
+    def _offered(self, tools: list[dict[str, Any]]) -> CountedPart:
+        """The tools, which are the same at every step and take long to count."""
+        text = json.dumps(tools, separators=(",", ":"))
+        if self._tools is None or self._tools[0] != text:
+            self._tools = (text, self._part(text, text))
+        return self._tools[1]
+
+    def _part(self, identity: str, text: str) -> CountedPart:
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        return CountedPart(digest, self._count_tokens(text))

@@ -22,6 +22,7 @@ from tutelage.benchmarks.episode import (
     clean_action,
     episode_seed,
 )
+from tutelage.benchmarks.manner import Manner
 from tutelage.benchmarks.progress import Unwatched, Watcher
 from tutelage.benchmarks.results import EpisodeKey, EpisodeResult, deferral_share
 from tutelage.benchmarks.results_folder import ResultsFolder
@@ -91,6 +92,7 @@ class Replay:
         tenant: Whose demonstrations are retrieved.
         watcher: Told of plans and finished episodes.
         command: The command that an answer names, as the world gets it.
+        manner: How the world is played.
         clock: Unix time in seconds.
         timer: A monotonic clock in seconds.
 
@@ -110,6 +112,7 @@ class Replay:
     tenant: str = "default"
     watcher: Watcher = field(default_factory=Unwatched)
     command: Callable[[str], str] = clean_action
+    manner: Manner = field(default_factory=Manner)
     clock: Callable[[], float] = time.time
     timer: Callable[[], float] = time.perf_counter
 
@@ -264,6 +267,7 @@ class Replay:
             clock=self.clock,
             timer=self.timer,
             command=self.command,
+            manner=self.manner,
         )
         return await play.play(world, runtime, f"{arm.name}-{uuid.uuid4().hex}", budget)
 

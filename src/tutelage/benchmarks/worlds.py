@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tutelage.benchmarks.environment import Environment
+from tutelage.benchmarks.manner import Manner
 from tutelage.runtime.errors import BenchmarkError
 
 WorldFactory = Callable[[Path | None], Environment]
@@ -55,6 +56,24 @@ WORLDS: Mapping[str, WorldFactory] = MappingProxyType(
 )
 
 
+def _office_manner() -> Manner:
+    from tutelage.benchmarks.office.world import office_manner
+
+    return office_manner()
+
+
+def _office_tools_manner() -> Manner:
+    from tutelage.benchmarks.office.tools_world import office_tools_manner
+
+    return office_tools_manner()
+
+
+MANNERS: Mapping[str, Callable[[], Manner]] = MappingProxyType(
+    {"office": _office_manner, "office-tools": _office_tools_manner}
+)
+"""How built-in worlds are played whose actions are not one line of text."""
+
+
 def world_names() -> tuple[str, ...]:
     """Names of the worlds that come with tutelage or with an installed package, sorted."""
     return tuple(sorted({*WORLDS, *entry_points(group=ENTRY_POINT_GROUP).names}))
@@ -73,6 +92,25 @@ def create_world(name: str, data: Path | None = None) -> Environment:
         WorldMissing: The data is not there.
         MissingExtra: The world's extra is not installed.
     """
+    world: Environment = _factory(name)(data)
+    return world
+
+
+def manner_of(name: str) -> Manner:
+    """How a world is played; nothing of it is started.
+
+    A factory that is not built in says it by an attribute ``manner``.
+
+    Raises:
+        BenchmarkError: No world has this name.
+    """
+    if name in WORLDS:
+        return MANNERS[name]() if name in MANNERS else Manner()
+    manner: Manner = getattr(_factory(name), "manner", Manner())
+    return manner
+
+
+def _factory(name: str) -> Any:
     factory: Any = WORLDS.get(name)
     if factory is None and ":" in name:
         factory = _imported(name)
@@ -83,8 +121,7 @@ def create_world(name: str, data: Path | None = None) -> Environment:
         raise BenchmarkError(
             f"unknown world {name!r}: use one of {', '.join(world_names())}, or module:attribute"
         )
-    world: Environment = factory(data)
-    return world
+    return factory
 
 
 def _imported(name: str) -> Any:

@@ -68,7 +68,7 @@ def policies(
     async def run(assembly: Assembly, watcher: Watcher, stop: asyncio.Event) -> Study | Stopped:
         return await play_study(assembly, play, fit, cast(Any, student), points, watcher, stop, say)
 
-    study = play_with(config, setting, run, quiet=json)
+    study = play_with(config, setting, run, quiet=json, world=world)
     if not isinstance(study, Study):
         typer.echo(STOPPED[study], err=True)
         exit_with(study)

@@ -121,7 +121,7 @@ def calibrate(
                 assembly, play, fitted, goal, watcher, stop, (lambda line: None) if json else say
             )
 
-        found = play_with(config, settings, run, quiet=json)
+        found = play_with(config, settings, run, quiet=json, world=world)
     _tell(found, goal, policy_file, json)
 
 

@@ -73,7 +73,7 @@ def collect(
     async def run(assembly: Assembly, watcher: Watcher, stop: asyncio.Event) -> Collected:
         return await collect_episodes(assembly, play, watcher, stop, detours=detours)
 
-    collected = play_with(config, setting, run, quiet=json)
+    collected = play_with(config, setting, run, quiet=json, world=world)
     if json:
         print_json(
             {

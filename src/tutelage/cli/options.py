@@ -49,7 +49,9 @@ MaxUsd = Annotated[
     float | None,
     typer.Option("--max-usd", min=0, help="Spending cap of the folder.", show_default=False),
 ]
-World = Annotated[str, typer.Argument(help="household, alfworld, or module:attribute.")]
+World = Annotated[
+    str, typer.Argument(help="household, alfworld, office, office-tools, or module:attribute.")
+]
 
 
 def settings(values: list[str] | None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def play_with(
     play: Callable[[Assembly, Watcher, asyncio.Event], Awaitable[Result]],
     *,
     quiet: bool,
+    world: str = "household",
 ) -> Result:
     """Opens the configured parts, shows progress on stderr, and stops cleanly at Ctrl-C.
 
@@ -52,7 +53,7 @@ def play_with(
     from tutelage.runtime.config import load_config
 
     config = load_config(config_file, overrides=settings(values))
-    config = load_config(config_file, overrides={**defaults(config), **settings(values)})
+    config = load_config(config_file, overrides={**defaults(config, world), **settings(values)})
     if config.cascade.policy not in CALIBRATED:
         # A stale policy that nobody plays by must not stand in the way of a new calibration.
         config = without_policy_file(config)
@@ -82,9 +83,19 @@ def _failures_said_once() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def defaults(config: Any) -> dict[str, Any]:
-    """Settings that a benchmark needs and a configuration may leave open."""
+def defaults(config: Any, world: str) -> dict[str, Any]:
+    """Settings that a benchmark needs and a configuration may leave open.
+
+    Raises:
+        BenchmarkError: No world has this name.
+    """
+    from tutelage.benchmarks.worlds import manner_of
+
+    manner = manner_of(world)
     chosen: dict[str, Any] = {"cascade.grammar": "household"}
+    if manner.canonical is not None:
+        chosen = {"cascade.canonical": config.cascade.canonical or manner.canonical}
+        chosen["cascade.effects"] = {**manner.effects, **config.cascade.effects}
     for role, priced_as in (("teacher", ORACLE_PRICED_AS), ("student", STUDENT_PRICED_AS)):
         model = getattr(config, role)
         if model.price is None and model.priced_as is None and model.model is None:

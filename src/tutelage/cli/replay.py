@@ -69,7 +69,7 @@ def replay(
     async def run(assembly: Assembly, watcher: Watcher, stop: asyncio.Event) -> ReplaySummary:
         return await replay_arms(assembly, play, chosen, watcher, stop)
 
-    summary = play_with(config, setting, run, quiet=json)
+    summary = play_with(config, setting, run, quiet=json, world=world)
     if json:
         print_json(
             {

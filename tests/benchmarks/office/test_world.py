@@ -14,7 +14,7 @@ from tutelage.benchmarks.office.catalogue import office_apis
 from tutelage.benchmarks.office.shell.shell import Shell
 from tutelage.benchmarks.office.tools_world import NoCalls, OfficeToolsWorld, calls_of
 from tutelage.benchmarks.office.world import OfficeWorld, code_of
-from tutelage.benchmarks.worlds import create_world
+from tutelage.benchmarks.worlds import create_world, manner_of
 from tutelage.runtime.errors import BenchmarkError, WorldMissing
 
 World = OfficeWorld | OfficeToolsWorld
@@ -327,7 +327,7 @@ def test_both_forms_come_with_tutelage() -> None:
 
 
 def test_the_world_says_how_it_wants_to_be_played(world: World) -> None:
-    manner = world.manner
+    manner = manner_of(world.name)
     assert manner.canonical == ("code" if world.name == "office" else "tools")
     assert (len(manner.tools) > 80) == (world.name == "office-tools")
     assert manner.effects["apis.todo.delete_item"] == "write"

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.benchmarks.environment import Opening, OracleAction, Outcome, Task
+from tutelage.benchmarks.manner import Manner
 from tutelage.benchmarks.office.app import ApiRefused
 from tutelage.benchmarks.office.catalogue import office_apis
-from tutelage.benchmarks.office.manner import Manner
 from tutelage.benchmarks.office.oracle import Wording
 from tutelage.benchmarks.office.plan import PlannedCall, PlannedStep
 from tutelage.benchmarks.office.play import NOTHING, Play
@@ -76,6 +76,18 @@ def _step_text(step: PlannedStep) -> str:
     return call_text(step.calls[0])
 
 
+def office_tools_manner() -> Manner:
+    """Actions are tool calls."""
+    registry = office_apis()
+    return Manner(
+        "tools",
+        max_tokens=200,
+        stop=(),
+        effects=registry.effects(),
+        tools=tuple(registry.tools()),
+    )
+
+
 class OfficeToolsWorld:
     """The same apps and tasks, worked by OpenAI tool calls."""
 
@@ -84,14 +96,6 @@ class OfficeToolsWorld:
 
     def __init__(self) -> None:
         self._play: Play | None = None
-
-    @property
-    def manner(self) -> Manner:
-        """How agents are to be asked and compared."""
-        registry = office_apis()
-        return Manner(
-            "tools", max_tokens=200, effects=registry.effects(), tools=tuple(registry.tools())
-        )
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of ``train``, ``dev`` or ``test``; ``test:20`` is the first 20.

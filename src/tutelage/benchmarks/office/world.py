@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tutelage.benchmarks.environment import Opening, OracleAction, Outcome, Task
+from tutelage.benchmarks.manner import Manner
 from tutelage.benchmarks.office.catalogue import office_apis
-from tutelage.benchmarks.office.manner import Manner
 from tutelage.benchmarks.office.oracle import Wording
 from tutelage.benchmarks.office.plan import PlannedCall, PlannedStep
 from tutelage.benchmarks.office.play import NOTHING, Play
@@ -51,6 +51,11 @@ def _step_text(step: PlannedStep) -> str:
     return step.block.text
 
 
+def office_manner() -> Manner:
+    """Actions are code of several lines."""
+    return Manner("code", max_tokens=400, stop=(), effects=office_apis().effects())
+
+
 class OfficeWorld:
     """Apps over SQLite that are worked by code; see `tutelage.benchmarks.environment.Environment`.
 
@@ -65,11 +70,6 @@ class OfficeWorld:
         apis: Mapping[str, Sequence[str]] = {a: list(x) for a, x in office_apis().apis.items()}
         self._shell = shell or Shell(apis)
         self._play: Play | None = None
-
-    @property
-    def manner(self) -> Manner:
-        """How agents are to be asked and compared."""
-        return Manner("code", max_tokens=400, effects=office_apis().effects())
 
     def tasks(self, split: str) -> Sequence[Task]:
         """The tasks of ``train``, ``dev`` or ``test``; ``test:20`` is the first 20.
