@@ -24,7 +24,8 @@ help:  ## this list
 	@mkdir -p .make && touch $@
 
 .make/dev: .make/install
-	$(PIP) --editable '.[calibrate,dev,embed,otel,postgres,suites,train]'
+	$(PIP) --editable '.[bfcl,calibrate,dev,embed,otel,postgres,scienceworld,suites,train]'
+	$(PIP) --no-deps 'bfcl-eval==2026.3.23'
 	@touch $@
 
 # Programs that are clients, by npm, and LiteLLM's proxy in an environment of its own; what cannot be

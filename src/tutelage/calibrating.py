@@ -10,6 +10,7 @@ from math import floor, inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from tutelage.assembly import ANY_TEACHER, ORACLE, Assembly
+from tutelage.benchmarks.oracles import oracle_of
 from tutelage.labelling import (
     Fitted,
     check_extra,
@@ -18,7 +19,7 @@ from tutelage.labelling import (
     prompt_features,
     recorded_steps,
 )
-from tutelage.rehearsal import ORACLES, Play
+from tutelage.rehearsal import Play
 from tutelage.runtime.errors import BenchmarkError, ConfigError
 from tutelage.staged_play import StagedPlay
 
@@ -166,7 +167,7 @@ async def calibrate_by_play(
     curve = _curve(seen, goal.delta)
     if staged.stopped != "finished":
         return Calibration(None, None, curve, len(steps), fitted.right_share, staged.stopped)
-    oracle = ORACLES.get(play.world, "the world's own oracle") if play.teacher == "oracle" else ""
+    oracle = oracle_of(play.world) if play.teacher == "oracle" else ""
     by = f"oracle teacher: {oracle}" if oracle else "model teacher"
     return await _concluded(
         assembly,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
 TeacherKind = Literal["oracle", "model"]
 
 STUDENT = "SmolLM2-135M-Instruct"
-_OFFICE_ORACLE = "a scripted agent; once others have acted, it makes the calls that are missing"
-ORACLES: Mapping[str, str] = {
-    "household": "a scripted searcher that knows only what it has seen",
-    "alfworld": "the hand-coded expert, and a planner once the expert has lost its way",
-    "office": _OFFICE_ORACLE,
-    "office-tools": _OFFICE_ORACLE,
-}
 
 
 def teacher_kind(name: str) -> TeacherKind:
@@ -455,6 +448,7 @@ def _teacher_factory(assembly: Assembly, play: Play) -> Callable[[World], Model]
 
 async def _settings(assembly: Assembly, play: Play, *, bank: bool) -> RunSettings:
     from tutelage.benchmarks.manifest import RunSettings
+    from tutelage.benchmarks.oracles import oracle_of
     from tutelage.benchmarks.worlds import manner_of
 
     config = assembly.config
@@ -471,9 +465,7 @@ async def _settings(assembly: Assembly, play: Play, *, bank: bool) -> RunSetting
         world=play.world,
         # Without its size, so that a run can be widened.
         split=play.split.partition(":")[0],
-        teacher=ORACLES.get(play.world, "the world's own oracle")
-        if play.teacher == "oracle"
-        else _model_name(assembly),
+        teacher=oracle_of(play.world) if play.teacher == "oracle" else _model_name(assembly),
         teacher_kind=play.teacher,
         student=_student_name(assembly),
         teacher_priced_as=config.teacher.priced_as or config.teacher.model or "given prices",

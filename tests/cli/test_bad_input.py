@@ -15,7 +15,7 @@ HASH = ("--set", "retrieval.embedder=hash")
     [
         (("household", "--split", "tset:2"), 1, "has no split 'tset:2': use train or test"),
         (("household", "--split", "test:0"), 1, "has no split 'test:0': use train or test"),
-        (("husehold",), 1, "unknown world 'husehold': use one of alfworld, household"),
+        (("husehold",), 1, "unknown world 'husehold': use one of alfworld, appworld"),
         (("no_such:World",), 1, "world 'no_such:World' cannot be imported: No module named"),
         (("household", "--teacher", "gpt"), 2, "--teacher 'gpt' is unknown: oracle, or model"),
     ],

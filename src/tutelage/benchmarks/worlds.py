@@ -28,6 +28,18 @@ def _alfworld(data: Path | None) -> Environment:
     return AlfworldWorld(find_data(data, os.environ, cache_dir()))
 
 
+def _appworld(data: Path | None) -> Environment:
+    from tutelage.benchmarks.appworld.world import AppWorldAdapter, find_root
+
+    return AppWorldAdapter(find_root(data, os.environ))
+
+
+def _bfcl(data: Path | None) -> Environment:
+    from tutelage.benchmarks.bfcl.world import BfclWorld
+
+    return BfclWorld()
+
+
 def _household(data: Path | None) -> Environment:
     from tutelage.benchmarks.household.world import HouseholdWorld
 
@@ -46,12 +58,29 @@ def _office_tools(data: Path | None) -> Environment:
     return OfficeToolsWorld()
 
 
+def _scienceworld(data: Path | None) -> Environment:
+    from tutelage.benchmarks.scienceworld.world import ScienceWorld
+
+    return ScienceWorld()
+
+
+def _textworld(data: Path | None) -> Environment:
+    from tutelage.benchmarks.textworld.world import TextWorld
+    from tutelage.runtime.cache_dir import cache_dir
+
+    return TextWorld(data or cache_dir() / "textworld")
+
+
 WORLDS: Mapping[str, WorldFactory] = MappingProxyType(
     {
         "alfworld": _alfworld,
+        "appworld": _appworld,
+        "bfcl": _bfcl,
         "household": _household,
         "office": _office,
         "office-tools": _office_tools,
+        "scienceworld": _scienceworld,
+        "textworld": _textworld,
     }
 )
 
@@ -68,8 +97,39 @@ def _office_tools_manner() -> Manner:
     return office_tools_manner()
 
 
+def _appworld_manner() -> Manner:
+    from tutelage.benchmarks.appworld.world import appworld_manner
+
+    return appworld_manner()
+
+
+def _bfcl_manner() -> Manner:
+    from tutelage.benchmarks.bfcl.world import bfcl_manner
+
+    return bfcl_manner()
+
+
+def _scienceworld_manner() -> Manner:
+    from tutelage.benchmarks.scienceworld.world import scienceworld_manner
+
+    return scienceworld_manner()
+
+
+def _textworld_manner() -> Manner:
+    from tutelage.benchmarks.textworld.world import textworld_manner
+
+    return textworld_manner()
+
+
 MANNERS: Mapping[str, Callable[[], Manner]] = MappingProxyType(
-    {"office": _office_manner, "office-tools": _office_tools_manner}
+    {
+        "appworld": _appworld_manner,
+        "bfcl": _bfcl_manner,
+        "office": _office_manner,
+        "office-tools": _office_tools_manner,
+        "scienceworld": _scienceworld_manner,
+        "textworld": _textworld_manner,
+    }
 )
 """How built-in worlds are played whose actions are not one line of text."""
 

@@ -51,10 +51,12 @@ class MissingExtra(TutelageError):
     Args:
         package: The import that failed.
         extra: The extra of ``tutelage`` that brings it.
+        install: What else to run, where the extra alone does not bring it.
     """
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed: pip install 'tutelage[{extra}]'")
+    def __init__(self, package: str, extra: str, install: str | None = None) -> None:
+        command = install or f"pip install 'tutelage[{extra}]'"
+        super().__init__(f"{package} is not installed: {command}")
         self.package = package
         self.extra = extra
 

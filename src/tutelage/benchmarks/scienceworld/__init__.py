@@ -1,0 +1,1 @@
+"""ScienceWorld: long text tasks of elementary science, played in its Java simulator."""
