@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tutelage.assembly import Assembly
 
 if TYPE_CHECKING:
+    from tutelage.retrieval.bank import Admission
     from tutelage.runtime.types import EpisodeRecord, Trace
 
 ALL_ROWS = 2**31 - 1
@@ -53,17 +54,22 @@ async def gather(
         StoreError: The store cannot be read, or the bank cannot be written.
         RetrievalError: The embedder fails, or another one built the bank.
     """
+    from tutelage.curating import curator
+    from tutelage.retrieval.admission import Offer
+    from tutelage.retrieval.curation import writers_of
     from tutelage.retrieval.harvest import harvest
+    from tutelage.retrieval.tool_schema import called_tools
 
+    keeper = curator(assembly)
     source = source or assembly.config.teacher.model
     in_bank = {trajectory.id for trajectory in await assembly.bank.trajectories(tenant)}
-    offered = []
+    offers = []
     rejected: Counter[str] = Counter()
     successful = duplicates = benchmark = 0
     for episode in await assembly.traces.episodes(
         tenant, success=True, limit=ALL_ROWS, newest_first=False
     ):
-        if await _is_replayed(assembly, episode):
+        if await is_replayed(assembly, episode):
             benchmark += 1
             continue
         successful += 1
@@ -80,11 +86,15 @@ async def gather(
         )
         if found is None:
             rejected[_why_not(traces, mixed=mixed)] += 1
-        else:
-            offered.append(found)
-    admissions = await assembly.bank.add(offered)
+            continue
+        called = called_tools(found)
+        seen = await keeper.tools(tenant, episode.id) if called else {}
+        tools = {name: digest for name, digest in seen.items() if name in called}
+        offers.append(Offer(found, writers_of(traces), tools))
+    admissions = await keeper.admit(tenant, offers)
+    await keeper.look(tenant)
     outcomes = Counter(admission.outcome for admission in admissions)
-    rejected.update(one.reason or "" for one in admissions if one.outcome == "rejected")
+    rejected.update(_told(one) for one in admissions if one.outcome in ("rejected", "quarantined"))
     return Gathered(
         successful=successful,
         added=outcomes["added"],
@@ -95,12 +105,18 @@ async def gather(
     )
 
 
-async def _is_replayed(assembly: Assembly, episode: EpisodeRecord) -> bool:
+async def is_replayed(assembly: Assembly, episode: EpisodeRecord) -> bool:
     """Whether a benchmark played the episode: games that measure must not become examples."""
     if episode.task_id is None or not _REPLAYED_ID.fullmatch(episode.id):
         return False
     first = await assembly.traces.traces(episode.tenant, episode_id=episode.id, limit=1)
     return all(trace.model == _REPLAYED_MODEL for trace in first)
+
+
+def _told(admission: Admission) -> str:
+    """Why a trajectory was not taken, without what is particular to it."""
+    reason = (admission.reason or "").partition(" (")[0]
+    return f"quarantined: {reason}" if admission.outcome == "quarantined" else reason
 
 
 def _why_not(traces: Sequence[Trace], *, mixed: bool) -> str:

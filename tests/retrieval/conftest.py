@@ -1,17 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from sqlalchemy import Engine
+from tests.retrieval.traffic import Traffic
 
 from tutelage.retrieval.bank import Bank
 from tutelage.retrieval.embedding import Embedder, HashEmbedder, Vectors
 from tutelage.retrieval.keys import StateKey
 from tutelage.runtime.store.database import migrate, open_engine
+from tutelage.runtime.store.spool import Spool
+from tutelage.runtime.store.traces import SqlTraceStore
 from tutelage.runtime.types import Served, Step, Trajectory, Turn
 
 
@@ -157,3 +160,9 @@ def step() -> MakeStep:
         )
 
     return make
+
+
+@pytest.fixture
+async def traffic(database: Engine, bank: Bank, tmp_path: Path) -> AsyncIterator[Traffic]:
+    async with SqlTraceStore(database, spool=Spool(tmp_path / "spool")) as store:
+        yield Traffic(store, database, bank)

@@ -340,3 +340,24 @@ async def test_concurrent_adds_and_searches_keep_the_rows_together(
     shard = await bank.shard("acme")
     assert sorted(t.id for t in shard.trajectories) == sorted(f"t{i}" for i in range(12))
     assert len(shard.goals) == len(shard.starts) - 1 == shard.index.size == 12
+
+
+async def test_what_another_process_changed_is_taken_over(
+    make_bank: MakeBank, trajectory: MakeTrajectory
+) -> None:
+    ours, theirs = make_bank(), make_bank()
+    assert not await ours.catch_up("acme")
+    await ours.add([trajectory("a")])
+    await theirs.add([trajectory("b")])
+
+    assert [t.id for t in await ours.trajectories("acme")] == ["a"]
+    assert await ours.catch_up("acme")
+    assert [t.id for t in await ours.trajectories("acme")] == ["a", "b"]
+    assert not await ours.catch_up("acme")
+    await ours.add([trajectory("c")])
+    assert not await ours.catch_up("acme")
+
+    await theirs.change("acme", {"a": "quarantined", "nobody": "retired"}, "test", cause="test")
+    assert await ours.catch_up("acme")
+    assert [t.id for t in await ours.trajectories("acme")] == ["b", "c"]
+    assert await ours.version("acme") == await make_bank().version("acme")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tutelage.cli.options import ConfigFile, Json, Setting, Tenant
-from tutelage.cli.output import print_json, print_table
+from tutelage.cli.output import print_json, print_table, when
 from tutelage.cli.stored import with_assembly
 
 if TYPE_CHECKING:
     from tutelage.assembly import Assembly
     from tutelage.gathering import Gathered
+    from tutelage.retrieval.utility import Utility
 
 app = typer.Typer(
-    no_args_is_help=True, help="Harvest, list, show, retire or re-index demonstrations."
+    no_args_is_help=True,
+    help="Harvest, list, show, judge, retire, revoke, roll back or re-index demonstrations.",
 )
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command("harvest")
@@ -153,7 +158,7 @@ def retire(
     config: ConfigFile = None,
     setting: Setting = None,
 ) -> None:
-    """Take a trajectory out of use for good."""
+    """Take a trajectory out of use; harvesting never brings it back."""
     from tutelage.runtime.errors import RetrievalError
 
     async def change(assembly: Assembly, whose: str) -> bool:
@@ -179,3 +184,224 @@ async def _reindex(config_file: Path | None, values: list[str] | None) -> int:
     config = stored_config(config_file, settings(values))
     async with open_assembly(config, open_bank=False) as assembly:
         return await assembly.bank.reindex()
+
+
+@app.command("curate")
+def curate(
+    tenant: Tenant = None, config: ConfigFile = None, setting: Setting = None, json: Json = False
+) -> None:
+    """Promote what traffic brought since the last run, and take out what is no good."""
+    from dataclasses import asdict
+
+    from tutelage.curating import curator
+    from tutelage.retrieval.curation import Curated
+
+    async def run(assembly: Assembly, whose: str) -> Curated:
+        return await curator(assembly).curate(whose)
+
+    done = asdict(with_assembly(config, setting, tenant, run))
+    if json:
+        print_json(done)
+        return
+    typer.echo(
+        f"{done.pop('candidates')} new answers of a teacher: {done.pop('promoted')} promoted, "
+        f"{done.pop('waiting')} held back, {done.pop('rejected')} rejected"
+    )
+    for what, count in done.items():
+        if count:
+            typer.echo(f"{what}: {count} trajectories")
+
+
+@app.command("versions")
+def versions(
+    tenant: Tenant = None,
+    limit: Annotated[int, typer.Option(min=1, help="Versions listed.")] = 20,
+    config: ConfigFile = None,
+    setting: Setting = None,
+    json: Json = False,
+) -> None:
+    """List the versions of the bank, the newest first."""
+    from dataclasses import asdict
+
+    from tutelage.retrieval.bank_versions import BankVersion
+
+    async def read(assembly: Assembly, whose: str) -> Sequence[BankVersion]:
+        return await assembly.bank.versions(whose)
+
+    rows = with_assembly(config, setting, tenant, read)
+    if json:
+        print_json([asdict(row) for row in rows])
+        return
+    if not rows:
+        typer.echo("no versions yet: the first change of the bank makes one")
+        return
+    print_table(
+        "versions of the bank",
+        ["version", "when", "cause", "active trajectories"],
+        [[row.number, when(row.created_at_s), row.cause, row.trajectories] for row in rows[:limit]],
+    )
+    if len(rows) > limit:
+        typer.echo(f"{len(rows) - limit} more: --limit {len(rows)}")
+
+
+@app.command("rollback")
+def rollback(
+    version: Annotated[int, typer.Argument(min=0, help="Number of the version; 0: the first.")],
+    yes: Yes = False,
+    tenant: Tenant = None,
+    config: ConfigFile = None,
+    setting: Setting = None,
+    json: Json = False,
+) -> None:
+    """Give every trajectory the state it had at a version; this can be rolled back, too."""
+
+    async def change(assembly: Assembly, whose: str) -> int:
+        return await assembly.bank.rollback(whose, version)
+
+    _confirm(f"roll the bank back to version {version}", yes)
+    changed = with_assembly(config, setting, tenant, change)
+    if json:
+        print_json({"version": version, "changed": changed})
+        return
+    typer.echo(f"rolled back to version {version}: {changed} trajectories changed")
+
+
+@app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as `tutelage keys list` shows it.")],
+    yes: Yes = False,
+    tenant: Tenant = None,
+    config: ConfigFile = None,
+    setting: Setting = None,
+    json: Json = False,
+) -> None:
+    """Retire all that a key wrote, for good, and take no more demonstrations from it."""
+    from tutelage.curating import curator
+
+    async def change(assembly: Assembly, whose: str) -> tuple[int, int]:
+        return await curator(assembly).revoke(whose, key_id)
+
+    _confirm(f"retire all demonstrations of key {key_id}, for good", yes)
+    retired, rejected = with_assembly(config, setting, tenant, change)
+    if json:
+        print_json({"key_id": key_id, "retired": retired, "rejected": rejected})
+        return
+    typer.echo(
+        f"revoked {key_id}: {retired} trajectories retired, {rejected} answers rejected; "
+        "nothing of it is taken from now on"
+    )
+
+
+@app.command("utility")
+def show_utility(
+    tenant: Tenant = None,
+    limit: Annotated[int, typer.Option(min=1, help="Trajectories listed.")] = 20,
+    config: ConfigFile = None,
+    setting: Setting = None,
+    json: Json = False,
+) -> None:
+    """List what trajectories are worth, as chance left them out; the worst first."""
+    from dataclasses import asdict
+
+    from tutelage.curating import curator
+    from tutelage.retrieval.curation import Worth
+
+    async def read(assembly: Assembly, whose: str) -> list[Worth]:
+        return await curator(assembly).worth(whose)
+
+    rows = with_assembly(config, setting, tenant, read)
+    if json:
+        print_json([asdict(row) for row in rows])
+        return
+    if not rows:
+        typer.echo("nothing is known yet: demonstrations must be shown, and episodes judged")
+        return
+    print_table(
+        "success of episodes, and agreement with the teacher, with and without a trajectory",
+        ["trajectory", "with", "without", "agreement with", "without"],
+        [[row.trajectory_id, *_rates(row.episodes), *_rates(row.steps)] for row in rows[:limit]],
+    )
+    if len(rows) > limit:
+        typer.echo(f"{len(rows) - limit} more: --limit {len(rows)}")
+
+
+@app.command("quarantined")
+def quarantined(
+    tenant: Tenant = None,
+    limit: Annotated[int, typer.Option(min=1, help="Trajectories listed.")] = 20,
+    config: ConfigFile = None,
+    setting: Setting = None,
+    json: Json = False,
+) -> None:
+    """List what waits or is held back, and why."""
+    from dataclasses import asdict
+
+    from tutelage.curating import curator
+    from tutelage.retrieval.origins import Held
+
+    async def read(
+        assembly: Assembly, whose: str
+    ) -> tuple[Sequence[Held], Mapping[tuple[str, str], int]]:
+        keeper = curator(assembly)
+        return await keeper.quarantined(whose), await keeper.candidate_counts(whose)
+
+    rows, counts = with_assembly(config, setting, tenant, read)
+    if json:
+        answers = [
+            {"state": state, "reason": reason, "answers": count}
+            for (state, reason), count in counts.items()
+        ]
+        print_json({"trajectories": [asdict(row) for row in rows], "answers": answers})
+        return
+    if rows:
+        print_table(
+            f"{len(rows)} trajectories in quarantine",
+            ["trajectory", "since", "why", "goal", "keys"],
+            [
+                [
+                    row.trajectory_id,
+                    when(row.changed_at_s),
+                    row.reason,
+                    row.goal,
+                    ", ".join(row.writers) or "-",
+                ]
+                for row in rows[:limit]
+            ],
+        )
+    else:
+        typer.echo("no trajectory is in quarantine")
+    if len(rows) > limit:
+        typer.echo(f"{len(rows) - limit} more: --limit {len(rows)}")
+    for (state, reason), count in counts.items():
+        if state != "promoted":
+            typer.echo(f"{count} answers {state}: {reason}")
+
+
+def _rates(utility: Utility | None) -> tuple[str, str]:
+    """Rate and bounds with and without, and the number of trials."""
+    if utility is None:
+        return "-", "-"
+    one = utility
+    return (
+        f"{one.rate:.2f} ({one.lower:.2f}-{one.upper:.2f}) of {one.shown}",
+        f"{one.rate_without:.2f} ({one.lower_without:.2f}-{one.upper_without:.2f})"
+        f" of {one.left_out}",
+    )
+
+
+def _confirm(what: str, yes: bool) -> None:
+    """Asks before something is taken out of use.
+
+    Raises:
+        ConfigError: Nobody can be asked.
+    """
+    import sys
+
+    from tutelage.runtime.errors import ConfigError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"to {what}, say --yes")
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?"):
+        raise typer.Exit(1)

@@ -6,18 +6,21 @@ import asyncio
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import Engine
 
+from tutelage.retrieval.bank_versions import BankVersion, State
 from tutelage.retrieval.embedding import Embedder, Vectors
 from tutelage.retrieval.faiss_index import FaissIndex
 from tutelage.retrieval.keys import StateKey
 from tutelage.retrieval.ledger import Ledger
 from tutelage.retrieval.manifest import load_index, read_manifest, save_index
+from tutelage.retrieval.origins import Origin
 from tutelage.retrieval.shard import Shard, content_digest, order_digest, shard_texts
 from tutelage.retrieval.window import cut, imitable_steps
 from tutelage.runtime.errors import EmbedderMismatch, IndexDamaged
@@ -35,9 +38,9 @@ class Admission:
 
     tenant: str
     trajectory_id: str
-    outcome: Literal["added", "duplicate", "rejected"]
+    outcome: Literal["added", "quarantined", "duplicate", "rejected"]
     reason: str | None = None
-    """Why it was rejected."""
+    """Why it was rejected or quarantined."""
 
 
 class Bank:
@@ -70,6 +73,7 @@ class Bank:
         self._clock = clock
         self._shards: dict[str, Shard] = {}
         self._saved_rows: dict[str, int] = {}
+        self._seen_versions: dict[str, int] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self) -> None:
@@ -103,8 +107,47 @@ class Bank:
         async with self._locks[tenant]:
             self._shards.pop(tenant, None)
 
-    async def add(self, trajectories: Sequence[Trajectory]) -> list[Admission]:
+    async def catch_up(self, tenant: str) -> bool:
+        """Takes over what other processes changed; whether they did. Cheap if nothing changed.
+
+        Searches go on meanwhile with what was there before. What was added is appended; if anything
+        was taken out, the tenant is loaded again.
+
+        Raises:
+            StoreError: The database cannot be read.
+            RetrievalError: The embedder fails.
+        """
+        latest = await asyncio.to_thread(self._ledger.latest_version, tenant)
+        if tenant not in self._shards or latest == self._seen_versions.get(tenant):
+            return False
+        async with self._locks[tenant]:
+            shard = await self._loaded(tenant)
+            active = await asyncio.to_thread(self._ledger.active_ids, tenant)
+            gone, new = shard.rows.keys() - active, active - shard.rows.keys()
+            if gone:
+                rows = await asyncio.to_thread(self._ledger.active, tenant)
+                index = FaissIndex(self.embedder.dimension)
+                self._shards[tenant] = await self._build(tenant, rows, index)
+            elif new:
+                added = list((await asyncio.to_thread(self._ledger.known, tenant, new)).values())
+                vectors, _ = await self._vectors(shard_texts(added, self.state_key))
+                shard.extend(added, vectors)
+            self._seen_versions[tenant] = latest
+        return bool(gone or new)
+
+    async def add(
+        self,
+        trajectories: Sequence[Trajectory],
+        *,
+        origins: Mapping[str, Origin] | None = None,
+        cause: str = "added",
+    ) -> list[Admission]:
         """Stores trajectories of any tenants; offering one twice changes nothing.
+
+        Args:
+            trajectories: What is offered.
+            origins: Where they come from and in which state they are stored, by id; absent: active.
+            cause: Why, for the list of versions.
 
         Returns:
             One admission a trajectory, in their order. A retired one stays retired.
@@ -119,17 +162,66 @@ class Bank:
         for tenant, positions in by_tenant.items():
             offered = [trajectories[position] for position in positions]
             async with self._locks[tenant]:
-                outcomes = await self._admit(await self._loaded(tenant), offered)
+                shard = await self._loaded(tenant)
+                outcomes = await self._admit(shard, offered, origins or {}, cause)
             admissions.update(zip(positions, outcomes, strict=True))
         return [admissions[position] for position in range(len(trajectories))]
 
     async def retire(self, tenant: str, trajectory_id: str) -> bool:
-        """Takes a trajectory out of use for good; ``False`` if it was not active."""
+        """Takes a trajectory out of use, until a rollback; ``False`` if it was not active."""
         async with self._locks[tenant]:
-            retired = await asyncio.to_thread(self._ledger.retire, tenant, trajectory_id)
+            at_s = self._clock()
+            retired = await asyncio.to_thread(self._ledger.retire, tenant, trajectory_id, at_s)
             if retired:
                 self._shards.pop(tenant, None)
         return retired
+
+    async def change(
+        self,
+        tenant: str,
+        states: Mapping[str, State],
+        reason: str | Mapping[str, str],
+        *,
+        cause: str,
+    ) -> int:
+        """Puts trajectories into other states; how many changed. All of it is one version."""
+        if not states:
+            return 0
+        return await self._changed(
+            tenant,
+            lambda at_s: self._ledger.change(tenant, states, reason, cause=cause, at_s=at_s),
+        )
+
+    async def revoke(self, tenant: str, key_id: str) -> int:
+        """Retires for good all that a key wrote, and refuses it from now on; how many."""
+        return await self._changed(tenant, lambda at_s: self._ledger.revoke(tenant, key_id, at_s))
+
+    async def rollback(self, tenant: str, number: int) -> int:
+        """Gives each trajectory the state it had at a version; how many changed.
+
+        Raises:
+            RetrievalError: There is no such version.
+        """
+        return await self._changed(tenant, lambda at_s: self._ledger.rollback(tenant, number, at_s))
+
+    async def versions(self, tenant: str) -> Sequence[BankVersion]:
+        """The versions of the active set, newest first."""
+        return await asyncio.to_thread(self._ledger.versions, tenant)
+
+    async def known(self, tenant: str, ids: Sequence[str]) -> Mapping[str, Trajectory]:
+        """Those of the trajectories that are stored, whatever their state, by id."""
+        return await asyncio.to_thread(self._ledger.known, tenant, ids)
+
+    async def everything(self, tenant: str) -> Sequence[Trajectory]:
+        """All trajectories of a tenant, whatever their state, oldest first."""
+        return await asyncio.to_thread(self._ledger.everything, tenant)
+
+    async def vectors(self, texts: Sequence[str]) -> Mapping[str, Vectors]:
+        """The vector of each text, computed once and kept."""
+        vectors, new = await self._vectors(texts)
+        if new:
+            await asyncio.to_thread(self._ledger.add_vectors, self.embedder.name, new)
+        return vectors
 
     async def trajectories(self, tenant: str) -> Sequence[Trajectory]:
         """The active trajectories of a tenant, oldest first."""
@@ -216,18 +308,34 @@ class Bank:
         await asyncio.to_thread(shard.extend, rows, vectors)
         return shard
 
-    async def _admit(self, shard: Shard, offered: Sequence[Trajectory]) -> list[Admission]:
+    async def _changed(self, tenant: str, change: Callable[[float], int]) -> int:
+        async with self._locks[tenant]:
+            count = await asyncio.to_thread(change, self._clock())
+            if count:
+                self._shards.pop(tenant, None)
+        return count
+
+    async def _admit(
+        self,
+        shard: Shard,
+        offered: Sequence[Trajectory],
+        origins: Mapping[str, Origin],
+        cause: str,
+    ) -> list[Admission]:
         known = await asyncio.to_thread(self._ledger.known, shard.tenant, [t.id for t in offered])
         outcomes: list[Admission] = []
         added: list[Trajectory] = []
         for trajectory in offered:
             reason = _objection(trajectory)
             stored = known.get(trajectory.id)
-            outcome: Literal["added", "duplicate", "rejected"] = "rejected"
+            outcome: Literal["added", "quarantined", "duplicate", "rejected"] = "rejected"
             if reason is None and stored is None:
                 known[trajectory.id] = trajectory
                 added.append(trajectory)
                 outcome = "added"
+                origin = origins.get(trajectory.id)
+                if origin is not None and origin.state != "active":
+                    outcome, reason = "quarantined", origin.reason
             elif reason is None and stored == trajectory:
                 outcome = "duplicate"
             elif reason is None:
@@ -235,10 +343,12 @@ class Bank:
             outcomes.append(Admission(shard.tenant, trajectory.id, outcome, reason))
         if added:
             vectors, new = await self._vectors(shard_texts(added, self.state_key))
-            await asyncio.to_thread(self._ledger.add, added, self.embedder.name, new, self._clock())
+            store = partial(self._ledger.add, origins=origins, cause=cause)
+            await asyncio.to_thread(store, added, self.embedder.name, new, self._clock())
+            shown = [t for t in added if t.id not in origins or origins[t.id].state == "active"]
             # In the order in which the database will give them back.
-            shard.extend(sorted(added, key=lambda trajectory: trajectory.id), vectors)
-            if shard.index.size >= _SAVED_GROWTH * self._saved_rows.get(shard.tenant, 0):
+            shard.extend(sorted(shown, key=lambda trajectory: trajectory.id), vectors)
+            if shown and shard.index.size >= _SAVED_GROWTH * self._saved_rows.get(shard.tenant, 0):
                 await asyncio.to_thread(self._save, shard)
         return outcomes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tutelage.retrieval.credit import is_refused
 from tutelage.runtime.types import EpisodeRecord, Trace, Trajectory, Turn
 
 REFUSALS = ("Nothing happens",)
@@ -20,6 +21,7 @@ def harvest(
     mixed: bool = False,
     refusals: Sequence[str] = REFUSALS,
     keep_recovery: bool = False,
+    keep_idle: bool = True,
     action: Callable[[Trace], str] = lambda trace: trace.answer,
 ) -> Trajectory | None:
     """The episode as a trajectory to learn from, or ``None`` if it is not fit for that.
@@ -41,9 +43,10 @@ def harvest(
         refusals: Openings of an observation that says that the last action was refused; compared
             without case and leading blanks.
         keep_recovery: Whether a student's refused action before a teacher's turn is kept.
+        keep_idle: Whether a teacher's turn stays after which the same was seen as before it.
         action: The action in a trace.
     """
-    steps = _steps(traces, episode)
+    steps = episode_steps(traces, episode)
     if not episode.success or not steps or any(trace.no_train for trace in traces):
         return None
     if not mixed and any(trace.decision.served == "student" for trace in steps):
@@ -51,6 +54,8 @@ def harvest(
     turns = [
         Turn(trace.observation, action(trace).strip(), trace.decision.served) for trace in steps
     ]
+    if not keep_idle:
+        turns = _without_idle(turns)
     turns = _pruned(turns, tuple(mark.casefold() for mark in refusals), keep_recovery)
     if any(not turn.action for turn in turns) or all(turn.served == "student" for turn in turns):
         return None
@@ -67,7 +72,8 @@ def harvest(
     )
 
 
-def _steps(traces: Sequence[Trace], episode: EpisodeRecord) -> list[Trace]:
+def episode_steps(traces: Sequence[Trace], episode: EpisodeRecord) -> list[Trace]:
+    """The latest finished trace of each step, in their order; empty if a step is missing."""
     own = [t for t in traces if t.tenant == episode.tenant and t.episode_id == episode.id]
     by_time = sorted(own, key=lambda t: t.created_at_s)
     latest = {trace.step_index: trace for trace in by_time if trace.finished}
@@ -76,13 +82,21 @@ def _steps(traces: Sequence[Trace], episode: EpisodeRecord) -> list[Trace]:
     return [latest[index] for index in range(len(latest))] if complete else []
 
 
-def _pruned(turns: Sequence[Turn], marks: tuple[str, ...], keep_recovery: bool) -> list[Turn]:
-    def refused(observation: str) -> bool:
-        return observation.lstrip().casefold().startswith(marks) if marks else False
+def _without_idle(turns: Sequence[Turn]) -> list[Turn]:
+    """Without the teacher's turns that left everything as it was seen to be."""
+    return [
+        turn
+        for turn, after in zip(turns, [*turns[1:], None], strict=True)
+        if turn.served == "student"
+        or after is None
+        or turn.observation.strip() != after.observation.strip()
+    ]
 
+
+def _pruned(turns: Sequence[Turn], marks: tuple[str, ...], keep_recovery: bool) -> list[Turn]:
     kept: list[Turn] = []
     for turn in turns:
-        if kept and refused(turn.observation):
+        if kept and is_refused(turn.observation, marks):
             last = kept[-1]
             recovery = last.served == "student" and turn.served == "teacher"
             if not (keep_recovery and recovery):
