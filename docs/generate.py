@@ -126,7 +126,7 @@ def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
     """The string under each field, those of parent classes included."""
     told: dict[str, str] = {}
     for owner in reversed(model.__mro__):
-        if not issubclass(owner, config.Section):
+        if not issubclass(owner, BaseModel) or owner is BaseModel:
             continue
         (node,) = ast.parse(inspect.getsource(owner)).body
         assert isinstance(node, ast.ClassDef)

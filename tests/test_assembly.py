@@ -12,7 +12,8 @@ from tests.isolation import isolate
 from tests.scripted_endpoint import ScriptedEndpoint
 
 import tutelage
-from tutelage.assembly import Assembly, endpoint, open_assembly, price, token_counter
+from tutelage.assembly import Assembly, open_assembly, price, token_counter
+from tutelage.endpoints import endpoint
 from tutelage.policies import Choice
 from tutelage.retrieval.selection import KeyedRetriever
 from tutelage.runtime.config import Config, ModelConfig, load_config

@@ -22,6 +22,11 @@ ALL_ON: dict[str, Any] = {
     "admin": {"enabled": True},
     "affinity": {"podAntiAffinity": {}},
     "autoscaling": {"enabled": True},
+    "flywheel": {
+        "enabled": True,
+        "nodeSelector": {"gpu": "yes"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+    },
     "imagePullSecrets": [{"name": "registry"}],
     "nodeSelector": {"disk": "fast"},
     "podAnnotations": {"team": "agents"},
@@ -125,7 +130,7 @@ def test_every_object_is_named_and_labelled_as_kubernetes_wants_it(
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
         assert all(isinstance(value, str) for value in labels.values())
     names = [(one["kind"], one["metadata"]["name"]) for one in found]
-    assert len(names) == len(set(names)) == (7 if chosen else 4)
+    assert len(names) == len(set(names)) == (8 if chosen else 4)
     assert "kubectl" in texts["tutelage/templates/NOTES.txt"]
 
 
@@ -241,3 +246,36 @@ def test_what_is_switched_on_is_there(renderer: Renderer) -> None:
     assert "replicas" not in objects["Deployment/demo-tutelage"]["spec"]
     assert objects["Service/demo-tutelage-admin"]["spec"]["type"] == "ClusterIP"
     assert [port["name"] for port in objects["Service/demo-tutelage"]["spec"]["ports"]] == ["http"]
+
+
+def test_the_flywheel_has_no_rights_and_gets_no_requests(renderer: Renderer) -> None:
+    objects = renderer.objects(CHART, flywheel={"enabled": True, "image": "trainer:1"})
+    spec = objects["CronJob/demo-tutelage-flywheel"]["spec"]
+    pod = spec["jobTemplate"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+
+    assert "CronJob/demo-tutelage-flywheel" not in renderer.objects(CHART)
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert container["args"][:2] == ["flywheel", "run"]
+    assert container["image"] == "trainer:1"
+    assert pod["spec"]["securityContext"]["runAsUser"] == USER
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    selector = objects["Service/demo-tutelage"]["spec"]["selector"]
+    assert not selector.items() <= pod["metadata"]["labels"].items()
+    assert [entry["name"] for entry in container["env"] if not is_setting(entry["name"])] == []
+
+
+def test_the_flywheel_takes_the_image_of_the_gateway_unless_another_is_named(
+    renderer: Renderer,
+) -> None:
+    objects = renderer.objects(CHART, flywheel={"enabled": True})
+    pod = objects["CronJob/demo-tutelage-flywheel"]["spec"]["jobTemplate"]["spec"]["template"]
+    claims = [
+        one["persistentVolumeClaim"]
+        for one in pod["spec"]["volumes"]
+        if len(one) == 2 and "persistentVolumeClaim" in one
+    ]
+
+    assert pod["spec"]["containers"][0]["image"] == f"tutelage:{__version__}"
+    assert claims == [{"claimName": "tutelage-releases"}]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tutelage.endpoints import endpoint
 from tutelage.runtime.config import Config, ModelConfig
-from tutelage.runtime.errors import ConfigError, PriceUnknown
+from tutelage.runtime.errors import PriceUnknown
 from tutelage.runtime.protocols import (
     AgreementRule,
     Model,
@@ -26,16 +26,15 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from tutelage.policies import Choice, Policies
+    from tutelage.released import Releases
     from tutelage.retrieval.bank import Bank
     from tutelage.retrieval.embedding import Embedder
+    from tutelage.retrieval.exposures import SqlExposureLog
     from tutelage.runtime.auditing import Auditing
     from tutelage.runtime.ledger import Ledger
-    from tutelage.runtime.models.deadlines import Timeouts
-    from tutelage.runtime.models.openai import OpenAIModel
     from tutelage.runtime.pipeline import Runtime
     from tutelage.runtime.pricing import Price
     from tutelage.runtime.prompt import CountTokens, PromptSettings
-    from tutelage.runtime.secret import Secret
     from tutelage.runtime.store.audits import SqlAuditStore
     from tutelage.runtime.store.traces import SqlTraceStore
 
@@ -132,9 +131,13 @@ class Assembly:
         demonstrations: bool = True,
         retriever: Retriever | None = None,
         traces: TraceStore | None = None,
+        releases: bool = False,
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> Runtime:
         """Joins the parts; whatever is not given is as configured.
+
+        With ``releases``, as what serves has it, those of ``releases.student`` take the student's
+        place, and it is noted which demonstrations are shown.
 
         Raises:
             ConfigError: A policy or guard is unknown, or its options do not fit.
@@ -150,8 +153,11 @@ class Assembly:
             pinned = config.prompt.layout == "pinned"
             near = self.delta_retriever() if pinned else self.retriever()
             whole = self.pinned_retriever() if pinned else None
+            if releases:
+                near, whole = self._noted(near, "step"), self._noted(whole, "pinned")
         prepare = student is not None
         policy = self.policies.policy(choice, teacher_only_tools, prepare=prepare)
+        released = self.releases if releases and prepare else None
         return Runtime(
             teacher=teacher,
             student=student,
@@ -160,6 +166,7 @@ class Assembly:
             agreement=agreement,
             policy=policy,
             describer=self.policies.describer(choice.options),
+            releases=released.students(choice, teacher_only_tools) if released else None,
             auditing=self._auditing(choice, teacher, agreement, prices),
             watch=None if choice.bare else self.policies.watch,
             traces=traces or self.traces,
@@ -170,6 +177,43 @@ class Assembly:
             tenant=config.tenant,
             close=close,
         )
+
+    @functools.cached_property
+    def releases(self) -> Releases | None:
+        """Releases of the student, if they are configured."""
+        from tutelage.released import Releases
+
+        if self.config.releases.student is None:
+            return None
+        made = Releases(self.config, self.engine, self.bank_version)
+        self._stack.push_async_callback(made.aclose)
+        return made
+
+    @functools.cached_property
+    def exposures(self) -> SqlExposureLog:
+        """Which demonstrations were shown, and which left out."""
+        from tutelage.retrieval.exposures import SqlExposureLog
+
+        made = SqlExposureLog(self.engine)
+        self._stack.push_async_callback(made.aclose)
+        return made
+
+    def _noted(self, retriever: Retriever | None, layer: str) -> Retriever | None:
+        from tutelage.caught_up import CaughtUp
+        from tutelage.curating import with_dropout
+
+        if retriever is None:
+            return None
+        chosen = self.config.curation
+        share, seed = chosen.dropout_share, chosen.dropout_seed
+        fresh = CaughtUp(retriever, self.bank.catch_up, chosen.refresh_s)
+        self._stack.push_async_callback(fresh.aclose)
+        return with_dropout(fresh, self.exposures, share=share, seed=seed, layer=layer)
+
+    async def bank_version(self) -> str:
+        """Version of the tenant's demonstrations; empty where none are shown."""
+        shows = self.config.retrieval.enabled
+        return await self.bank.version(self.config.tenant) if shows else ""
 
     def retriever(self) -> Retriever:
         """Finds the demonstrations of a step."""
@@ -218,11 +262,7 @@ class Assembly:
         path, file = self.config.cascade.policy_file, self.policies.file
         if path is None or file is None:
             return
-        shows = self.config.retrieval.enabled
-        bank = await self.bank.version(self.config.tenant) if shows else ""
-        teacher = file.conditions.teacher
-        if not teacher.startswith(ORACLE):
-            teacher = self.config.teacher.model or ANY_TEACHER
+        bank, teacher = await self.bank_version(), teacher_of(self.config, file.conditions.teacher)
         file.check(self.policies.conditions(bank, teacher), Path(path))
 
     def _auditing(
@@ -318,7 +358,8 @@ async def open_runtime(config: Config | None = None) -> AsyncIterator[Runtime]:
     from tutelage.runtime.config import load_config
 
     async with open_assembly(config or load_config()) as assembly:
-        runtime = assembly.runtime(teacher=assembly.teacher(), student=await assembly.student())
+        teacher, student = assembly.teacher(), await assembly.student()
+        runtime = assembly.runtime(teacher=teacher, student=student, releases=True)
         try:
             yield runtime
         finally:
@@ -347,6 +388,11 @@ def wrap(client: Client, config: Config | Path | str | None = None) -> Client:
     chosen = config if isinstance(config, Config) else load_config(Path(config) if config else None)
     ledger(chosen)
     return wrap_client(client, LazyRuntime(chosen, lambda: ClientModel(client)))
+
+
+def teacher_of(config: Config, calibrated: str) -> str:
+    """The teacher as a policy file names it; an oracle stood for whatever is configured."""
+    return calibrated if calibrated.startswith(ORACLE) else config.teacher.model or ANY_TEACHER
 
 
 def prompt_settings(config: Config) -> PromptSettings:
@@ -441,60 +487,3 @@ def _embedder(config: Config) -> Embedder:
     from tutelage.retrieval.minilm import MiniLmEmbedder, find_minilm
 
     return MiniLmEmbedder(find_minilm())
-
-
-def endpoint(model: ModelConfig, role: str) -> OpenAIModel:
-    """The model at a configured endpoint; close it after use.
-
-    Raises:
-        ConfigError: ``base_url`` or ``model`` is not set, or the key's variable is not.
-    """
-    from tutelage.runtime.models.fields import PUBLIC_FIELDS
-    from tutelage.runtime.models.openai import OpenAIModel
-    from tutelage.runtime.models.retries import Retries
-
-    if model.base_url is None or model.model is None:
-        missing = "base_url" if model.base_url is None else "model"
-        raise ConfigError(f"{role}.{missing} is not set: `tutelage init` writes an example")
-    return OpenAIModel(
-        model.base_url,
-        model.model,
-        api_key=api_key(model, role),
-        timeouts=timeouts(model),
-        retries=Retries(attempts=model.attempts),
-        extra_body={"logprobs": True} if getattr(model, "logprobs", False) else None,
-        allowed_fields=PUBLIC_FIELDS if role == "student" else None,
-        output_limit=model.output_limit,
-    )
-
-
-def api_key(model: ModelConfig, role: str) -> Secret | None:
-    """The key of an endpoint, from the environment.
-
-    Raises:
-        ConfigError: Its variable is not set.
-    """
-    from tutelage.runtime.secret import Secret, shown_variable
-
-    if model.api_key_env is None:
-        return None
-    value = os.environ.get(model.api_key_env)
-    if not value:
-        name = shown_variable(model.api_key_env)
-        raise ConfigError(
-            f"{role}.api_key_env = {name!r}, but that variable is not set: export {name}=…"
-        )
-    return Secret(value)
-
-
-def timeouts(model: ModelConfig) -> Timeouts:
-    """The deadlines of an endpoint."""
-    from tutelage.runtime.models.deadlines import Timeouts
-
-    limits = model.timeouts
-    return Timeouts(
-        connect_s=limits.connect_s,
-        first_byte_s=limits.first_byte_s,
-        idle_s=limits.idle_s,
-        total_s=limits.total_s,
-    )

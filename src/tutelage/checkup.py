@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tutelage.assembly import endpoint, ledger, open_assembly
+from tutelage.assembly import ledger, open_assembly
+from tutelage.endpoints import endpoint
 from tutelage.runtime.config import Config, ModelConfig
 from tutelage.runtime.errors import ConfigError, ModelError, ModelTimeout, TutelageError
 from tutelage.runtime.types import ChatRequest

@@ -99,7 +99,9 @@ class LazyRuntime:
                     student = await assembly.student()
                     teacher = self._teacher()
                     stack.push_async_callback(teacher.aclose)
-                    self._runtime = assembly.runtime(teacher=teacher, student=student)
+                    self._runtime = assembly.runtime(
+                        teacher=teacher, student=student, releases=True
+                    )
                     # First of all, what it still does with teacher and store is finished.
                     stack.push_async_callback(self._runtime.aclose)
                     self._stack = stack.pop_all()

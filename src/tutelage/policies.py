@@ -381,6 +381,8 @@ def student_identity(config: Config) -> str:
     """The student as a policy file names it: endpoint's model, or the checkpoint's folder."""
     student = config.student
     name = student.model or student.checkpoint or "SmolLM2-135M-Instruct"
+    if student.weights:
+        name = f"{name} of weights {student.weights[:16]}"
     return f"{name} with log-probabilities" if student.logprobs else name
 
 

@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
-from tutelage.assembly import api_key, open_assembly, price, timeouts
+from tutelage.assembly import open_assembly, price
+from tutelage.endpoints import api_key, timeouts
 from tutelage.runtime.config import AliasConfig, Config, PriceConfig, UpstreamConfig
 from tutelage.runtime.errors import ConfigError, PriceUnknown
 
@@ -126,13 +127,23 @@ class WatchedGateway:
             in_flight=lambda: self.gateway.in_flight if self.gateway else 0,
             dropped_traces=lambda: sum(one.runtime.lost_traces for one in self._aliases()),
             upstreams=self._upstreams,
-            student_version=lambda: _student_name(config),
+            student_version=lambda: ", ".join(sorted(self._serving())) or _student_name(config),
+            releases=self._serving,
+            refused_policies=self._refused,
             risks=lambda: {
                 one.name: (one.risk.estimate, one.risk.bound)
                 for one in self._aliases()
                 if one.risk is not None
             },
         )
+
+    def _serving(self) -> frozenset[str]:
+        releases = self.gateway.parts.releases if self.gateway else None
+        return releases.serving if releases is not None else frozenset()
+
+    def _refused(self) -> frozenset[str]:
+        releases = self.gateway.parts.releases if self.gateway else None
+        return releases.refused if releases is not None else frozenset()
 
     def _aliases(self) -> list[Alias]:
         return list(self.gateway.parts.aliases.by_name.values()) if self.gateway else []
@@ -225,6 +236,7 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
         settings=settings,
         aliases=Aliases(aliases),
         watch=assembly.policies.watch,
+        releases=assembly.releases,
         visitors=LocalVisitors((settings.host, *settings.hosts)) if is_open else None,
         doorkeeper=doorkeeper,
         admission=admission,
@@ -275,6 +287,7 @@ async def _alias(
         teacher_only_tools=chosen.teacher_only_tools,
         student_deadline_s=config.gateway.student_deadline_s,
         traces=None if config.gateway.trace else MemoryTraceStore(capacity=1),
+        releases=True,
     )
     return Alias(
         name=name,

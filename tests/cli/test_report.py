@@ -59,3 +59,45 @@ def test_a_folder_without_results_says_how_to_make_some(
     assert str(tmp_path / folder) in ran.line
     if folder != "file":
         assert ran.line.endswith("holds no finished episode yet; play some first: tutelage replay")
+
+
+def test_two_replays_are_compared_on_what_both_played(tutelage: Any, played: Any) -> None:
+    ran = tutelage("report", played.results, "--against", played.results)
+    told = tutelage("report", played.results, "--against", played.results, "--json").json
+
+    assert (ran.code, ran.err) == (0, "")
+    assert "insignificant" in ran.out
+    assert {row["arm"] for row in told["rows"]} == {"teacher", "student", "demos-cascade"}
+    assert all((row["pairs"], row["p"]) == (2, 1.0) for row in told["rows"])
+
+
+def test_a_replay_is_not_compared_with_nothing(tutelage: Any, played: Any, tmp_path: Path) -> None:
+    ran = tutelage("report", played.results, "--against", tmp_path / "none")
+
+    assert ran.code == 1
+    assert "holds no finished episode yet" in ran.line
+
+
+def test_failed_episodes_are_shown_from_the_store(tutelage: Any, played: Any) -> None:
+    ran = tutelage("report", played.results, "--failures", "1", *played.store)
+    told = tutelage("report", played.results, "--failures", "1", "--json", *played.store).json
+
+    assert (ran.code, ran.err) == (0, "")
+    page = (played.results / "report.html").read_text()
+    assert "Episodes that failed" in page
+    (student,) = [one for one in told["failures"] if one["arm"] == "student"]
+    step = student["steps"][-1]
+    assert step["prompt"][-1]["content"].split("\n")[0][:40] in page
+    assert sum(step["votes"].values()) == len(step["samples"]) == 1
+    assert step["decision"]["served"] == "student"
+    kinds = {(row["arm"], row["category"]) for row in told["categories"]}
+    assert {arm for arm, _ in kinds} == {"teacher", "student", "demos-cascade"}
+
+
+def test_a_store_without_the_episodes_is_said(tutelage: Any, played: Any, tmp_path: Path) -> None:
+    other = ("--set", f"store.url=sqlite:///{tmp_path}/other.sqlite")
+
+    ran = tutelage("report", played.results, "--failures", "1", *other)
+
+    assert ran.code == 0
+    assert "The store holds none of the episodes that failed" in ran.out

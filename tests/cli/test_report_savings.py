@@ -60,3 +60,27 @@ def test_a_folder_of_that_name_is_a_replays(tutelage: Any, tmp_path: Path) -> No
 
     assert ran.code == 1
     assert "savings holds no finished episode yet" in ran.line
+
+
+def test_what_traffic_costs_is_told_in_lines_and_in_json(
+    tutelage: Any, store: tuple[str, ...]
+) -> None:
+    options = ("--training-usd", "12", "--episodes", "1000")
+
+    ran = tutelage("report", "costs", *options, *store)
+    told = tutelage("report", "costs", "--json", *options, *store).json
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("with prompt caches, 1,000 episodes projected:")
+    assert told["cached"]["training"]["value"] == 12.0
+    even = told["uncached"]["break-even, demonstrations as real work"]
+    saved = told["uncached"]["saved after holdout"]
+    assert even["value"] == pytest.approx(12.0 / saved["value"])
+    assert len(even["rows"]["episodes"]) == 100
+
+
+def test_hours_without_a_price_are_one_line(tutelage: Any, store: tuple[str, ...]) -> None:
+    ran = tutelage("report", "costs", "--gpu-hours", "3", *store)
+
+    assert ran.code == 2
+    assert "--gpu-usd-per-hour" in ran.line

@@ -14,13 +14,16 @@ from tutelage.cli import (
     collect,
     demos,
     doctor,
+    flywheel,
     init,
     keys,
+    release,
     replay,
     report,
     serve,
     student,
     traces,
+    train,
 )
 from tutelage.version import __version__
 
@@ -46,11 +49,14 @@ app.command("replay")(replay.replay)
 app.command("report")(report.report)
 app.command("calibrate")(calibrate.calibrate)
 app.command("accuracy")(accuracy.accuracy)
+app.command("train")(train.train)
 app.add_typer(bench.app, name="bench")
 app.add_typer(demos.app, name="demos")
 app.add_typer(traces.app, name="traces")
 app.add_typer(keys.app, name="keys")
 app.add_typer(student.app, name="student")
+app.add_typer(release.app, name="release")
+app.add_typer(flywheel.app, name="flywheel")
 
 
 @app.callback(invoke_without_command=True)

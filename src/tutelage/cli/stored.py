@@ -47,15 +47,22 @@ def with_assembly(
     use: Callable[[Assembly, str], Awaitable[Result]],
     *,
     open_bank: bool = True,
+    priced: bool = False,
 ) -> Result:
     """Opens the store, and the bank where it is needed, and hands them over with the tenant.
+
+    With ``priced`` models are asked, and their prices must be known.
 
     Raises:
         TutelageError: Store or bank cannot be opened, or ``use`` failed.
     """
     from tutelage.assembly import open_assembly
+    from tutelage.runtime.config import load_config
 
-    config = stored_config(config_file, settings(values))
+    if priced:
+        config = without_policy_file(load_config(config_file, overrides=settings(values)))
+    else:
+        config = stored_config(config_file, settings(values))
 
     async def run() -> Result:
         async with open_assembly(config, open_bank=open_bank) as assembly:

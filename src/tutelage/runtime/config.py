@@ -13,6 +13,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tutelage.runtime.errors import ConfigError
+from tutelage.runtime.loop_config import (
+    CurationConfig,
+    FlywheelConfig,
+    ReleaseConfig,
+    TrainingConfig,
+)
 from tutelage.runtime.types import Draw
 
 ENVIRONMENT_PREFIX = "TUTELAGE_"
@@ -100,6 +106,8 @@ class StudentConfig(ModelConfig):
     """CPU threads of the in-process student; absent: all cores but one."""
     logprobs: bool = False
     """Whether the endpoint is asked for the log-probabilities of its samples."""
+    weights: str | None = None
+    """SHA-256 of the weights, which policy files then hold for; a release sets its own."""
 
 
 class RetrievalConfig(Section):
@@ -359,6 +367,10 @@ class Config(Section):
     aliases: dict[str, AliasConfig] = {"*": AliasConfig()}
     """Models that clients may ask for, by name; ``*`` is any other name."""
     gateway: GatewayConfig = GatewayConfig()
+    curation: CurationConfig = CurationConfig()
+    releases: ReleaseConfig = ReleaseConfig()
+    training: TrainingConfig = TrainingConfig()
+    flywheel: FlywheelConfig = FlywheelConfig()
     tenant: str = Field("default", min_length=1, max_length=128)
     """Whose traces and demonstrations, where a call names nobody."""
 

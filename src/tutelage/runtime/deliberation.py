@@ -13,11 +13,13 @@ from tutelage.runtime.errors import RetrievalError, StoreError, TutelageError
 from tutelage.runtime.models.failures import log_line
 from tutelage.runtime.prompt import CountTokens, PromptSettings, render
 from tutelage.runtime.protocols import (
+    ActingStudent,
     AgreementRule,
     DeferralPolicy,
     Describer,
     Model,
     Retriever,
+    StudentChoice,
     rule_for,
 )
 from tutelage.runtime.sampling import Drawing
@@ -67,6 +69,8 @@ class Deliberation:
     decision: Decision
     key_id: str | None = None
     no_train: bool = False
+    acting: ActingStudent | None = None
+    """Whose turn it is among the releases of the student; ``None`` before that is chosen."""
     unsupported: str | None = None
     """A parameter that agreed samples cannot honour."""
     aside: Deliberation | None = None
@@ -126,6 +130,11 @@ class Deliberation:
         )
 
     @property
+    def release(self) -> str | None:
+        """The release of the student whose turn it is; ``None``: as it is configured."""
+        return self.acting.release if self.acting is not None else None
+
+    @property
     def streams_live(self) -> bool:
         """Whether the student's answer goes out as it comes.
 
@@ -160,6 +169,7 @@ class Deliberator:
         prompt: Layout of the student's prompt.
         count_tokens: Tokens of a text, as the student counts them.
         describer: Says what else is known of a step; absent: nothing.
+        releases: Chooses among releases of the student; absent: the one above always acts.
         student_deadline_s: How long retrieval and samples may take before the teacher gets the
             step; ``None``: as long as it takes.
         timer: A monotonic clock in seconds.
@@ -176,17 +186,18 @@ class Deliberator:
         prompt: PromptSettings,
         count_tokens: CountTokens,
         describer: Describer | None = None,
+        releases: StudentChoice | None = None,
         student_deadline_s: float | None,
         timer: Callable[[], float],
     ) -> None:
         self.student = student
+        self._usual = ActingStudent(student, policy, describer) if student is not None else None
+        self._releases = releases
         self._retriever = retriever
         self._pinned_retriever = pinned_retriever
         self._agreement = agreement
-        self._policy = policy
         self._prompt = prompt
         self._count_tokens = count_tokens
-        self._describer = describer
         self._student_deadline_s = student_deadline_s
         self._timer = timer
 
@@ -195,11 +206,10 @@ class Deliberator:
 
         A student that the mode ``route`` chooses is not asked yet: its answer is streamed live.
         """
-        student = self.student
         if thought.mode == "passthrough":
             thought.defer(Reason.PASSTHROUGH)
             return
-        if force == "teacher" or student is None:
+        if force == "teacher" or self._usual is None:
             thought.defer(Reason.FORCED if force else Reason.ALWAYS)
             return
         thought.unsupported = thought.unsupported or unsupported(thought.request)
@@ -208,27 +218,40 @@ class Deliberator:
             return
         try:
             with TimeLimit(self._student_deadline_s):
-                if not await self._ask(student, thought, force):
+                acting = thought.acting = await self._acting(self._usual, thought)
+                if acting is None or not await self._ask(acting, thought, force):
                     return
         except TimeoutError:
             thought.defer(Reason.STUDENT_LATE)
             return
         if thought.student is not None:
-            self._decide(thought)
+            self._decide(acting.policy, thought)
         if force == "student" and thought.decision.reason not in _NEVER_FORCED:
             thought.decision = Decision(served="student", reason=Reason.FORCED)
 
-    async def _ask(self, student: Model, thought: Deliberation, force: Served | None) -> bool:
+    async def _acting(self, usual: ActingStudent, thought: Deliberation) -> ActingStudent | None:
+        """Whose turn it is; ``None`` where the teacher has the step already."""
+        if self._releases is None:
+            return usual
+        try:
+            return await self._releases.student_for(thought.step) or usual
+        except TutelageError as error:
+            thought.defer(Reason.STUDENT_FAILED, error)
+            return None
+
+    async def _ask(
+        self, acting: ActingStudent, thought: Deliberation, force: Served | None
+    ) -> bool:
         """Plans, prepares the prompt and, unless it is only routed, draws the samples.
 
         Returns:
             ``False`` where the teacher has the step already.
         """
         try:
-            plan = self._plan(thought, None)
+            plan = _plan(acting.policy, thought, None)
             if isinstance(plan, SamplePlan) and plan.waits:
                 await self._prepare(thought)
-                plan = self._plan(thought, thought.near)
+                plan = _plan(acting.policy, thought, thought.near)
         except (RetrievalError, StoreError) as error:
             return thought.defer(Reason.RETRIEVAL_FAILED, error)
         except _POLICY_FAULTS as error:
@@ -244,25 +267,12 @@ class Deliberator:
             if plan.recalled is not None:
                 self._recall(plan, plan.recalled, thought)
             elif not thought.streams_live:
-                await self._sample(student, plan, thought)
+                await self._sample(acting.model, plan, thought)
         except (RetrievalError, StoreError) as error:
             return thought.defer(Reason.RETRIEVAL_FAILED, error)
         except TutelageError as error:
             return thought.defer(Reason.STUDENT_FAILED, error)
         return True
-
-    def _plan(
-        self, thought: Deliberation, demonstrations: Sequence[Retrieved] | None
-    ) -> SamplePlan | Decision:
-        """The policy's plan; without a vote where the mode is to decide before sampling."""
-        plan = self._policy.plan(thought.step, demonstrations)
-        is_final = isinstance(plan, Decision) or plan.waits or plan.recalled is not None
-        if thought.mode != "route" or is_final:
-            return plan
-        decision = self._policy.decide(thought.step, _NO_VOTES, ())
-        if decision.served == "student":
-            return decision
-        return Decision(served="teacher", reason=Reason.UNDECIDED)
 
     def _recall(self, plan: SamplePlan, action: str, thought: Deliberation) -> None:
         """Answers with the action of demonstrations; no model is asked."""
@@ -284,10 +294,10 @@ class Deliberator:
             recalled=True,
         )
 
-    def _decide(self, thought: Deliberation) -> None:
+    def _decide(self, policy: DeferralPolicy, thought: Deliberation) -> None:
         assert thought.agreement is not None
         try:
-            thought.decision = self._policy.decide(thought.step, thought.agreement, thought.near)
+            thought.decision = policy.decide(thought.step, thought.agreement, thought.near)
         except _POLICY_FAULTS as error:
             thought.defer(Reason.POLICY_FAILED, error)
 
@@ -346,8 +356,9 @@ class Deliberator:
         if agreement.chosen is not None:
             told = _logprobs(choices[agreement.chosen])
             agreement = replace(agreement, logprobs=told) if told else agreement
-        if self._describer is not None:
-            agreement = replace(agreement, features=self._features(thought, agreement))
+        if thought.acting is not None and thought.acting.describer is not None:
+            told_of = _features(thought.acting.describer, thought, agreement)
+            agreement = replace(agreement, features=told_of)
         thought.agreement = agreement
         thought.samples = tuple(
             Sample(text=action_text(choice.message), action=rule.action(choice))
@@ -360,14 +371,30 @@ class Deliberator:
             return None
         return rule_for(self._agreement, thought.step.tools).action(completion.choices[0])
 
-    def _features(self, thought: Deliberation, agreement: Agreement) -> Mapping[str, float]:
-        """What else is known of the step; nothing where that cannot be told."""
-        assert self._describer is not None
-        try:
-            return self._describer.describe(thought.step, agreement, thought.near)
-        except _POLICY_FAULTS as error:
-            logger.warning("a step cannot be described: %s", log_line(error))
-            return {}
+
+def _plan(
+    policy: DeferralPolicy, thought: Deliberation, demonstrations: Sequence[Retrieved] | None
+) -> SamplePlan | Decision:
+    """The policy's plan; without a vote where the mode is to decide before sampling."""
+    plan = policy.plan(thought.step, demonstrations)
+    is_final = isinstance(plan, Decision) or plan.waits or plan.recalled is not None
+    if thought.mode != "route" or is_final:
+        return plan
+    decision = policy.decide(thought.step, _NO_VOTES, ())
+    if decision.served == "student":
+        return decision
+    return Decision(served="teacher", reason=Reason.UNDECIDED)
+
+
+def _features(
+    describer: Describer, thought: Deliberation, agreement: Agreement
+) -> Mapping[str, float]:
+    """What else is known of the step; nothing where that cannot be told."""
+    try:
+        return describer.describe(thought.step, agreement, thought.near)
+    except _POLICY_FAULTS as error:
+        logger.warning("a step cannot be described: %s", log_line(error))
+        return {}
 
 
 def new_deliberation(

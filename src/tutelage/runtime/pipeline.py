@@ -25,6 +25,7 @@ from tutelage.runtime.protocols import (
     DriftWatch,
     Model,
     Retriever,
+    StudentChoice,
     TraceStore,
 )
 from tutelage.runtime.remembered_episodes import RememberedEpisodes
@@ -63,6 +64,7 @@ class Runtime:
         prompt: Layout of the student's prompt.
         count_tokens: Tokens of a text, as the student counts them.
         describer: Says what else is known of a step when it is decided.
+        releases: Chooses among releases of the student; absent: the one above always acts.
         auditing: Asks the teacher about some of the student's steps afterwards.
         watch: Hears how episodes end in which the student served.
         student_deadline_s: How long the student may take before the teacher gets the step.
@@ -86,6 +88,7 @@ class Runtime:
         prompt: PromptSettings | None = None,
         count_tokens: CountTokens,
         describer: Describer | None = None,
+        releases: StudentChoice | None = None,
         auditing: Auditing | None = None,
         watch: DriftWatch | None = None,
         student_deadline_s: float | None = None,
@@ -104,6 +107,7 @@ class Runtime:
             prompt=prompt or PromptSettings(),
             count_tokens=count_tokens,
             describer=describer,
+            releases=releases,
             student_deadline_s=student_deadline_s,
             timer=timer,
         )
@@ -277,16 +281,15 @@ class Runtime:
 
     async def ask_student(self, thought: Deliberation) -> bool:
         """Draws the answer of a routed student that was not asked yet; else the teacher's turn."""
-        student = self._deliberator.student
         if thought.student is not None:
             return True
-        assert student is not None
+        assert thought.acting is not None
         assert thought.prompt is not None
         asked_s = self._timer()
         thought.student_asked = True
         try:
             with TimeLimit(self._student_deadline_s):
-                thought.student = await student.complete(
+                thought.student = await thought.acting.model.complete(
                     thought.prompt.model_copy(update={"stream": None}), 1
                 )
         except TutelageError as error:
@@ -374,9 +377,9 @@ class Runtime:
         Raises:
             TutelageError: It failed later.
         """
-        student = self._deliberator.student
-        assert student is not None
+        assert thought.acting is not None
         assert thought.prompt is not None
+        student = thought.acting.model
         accumulator, asked_s = Accumulator(), self._timer()
         failure: BaseException | None = None
         thought.student_asked = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from tutelage.runtime.types import (
@@ -113,6 +114,29 @@ class DeferralPolicy(Protocol):
         self, step: Step, agreement: Agreement, demonstrations: Sequence[Retrieved]
     ) -> Decision:
         """Who serves the step, given the samples. Pure: asking twice gives the same answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ActingStudent:
+    """The student of one step, and what was fitted to it."""
+
+    model: Model
+    policy: DeferralPolicy
+    describer: Describer | None = None
+    release: str | None = None
+    """Name of the release, such as ``student@7``; ``None``: as it is configured."""
+
+
+class StudentChoice(Protocol):
+    """Chooses among the releases of a student."""
+
+    async def student_for(self, step: Step) -> ActingStudent | None:
+        """Who acts in a step, the same one throughout an episode; ``None``: as it is configured.
+
+        Raises:
+            TutelageError: It cannot be told; the teacher takes the step.
+        """
         ...
 
 

@@ -115,6 +115,7 @@ class Tracer:
             mode=thought.mode,
             key_id=thought.key_id,
             no_train=thought.no_train,
+            student=seen.release,
             goal=step.goal,
             observation=step.observation,
             answer=action_text(completion.choices[0].message) if completion else "",

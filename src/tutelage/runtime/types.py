@@ -398,6 +398,8 @@ class Trace(BaseModel):
     """The key that the request came with."""
     no_train: bool = False
     """Whether the client forbade to learn from it."""
+    student: str | None = None
+    """Release of the student whose turn it was, asked or not; ``None``: as it is configured."""
     goal: str
     observation: str
     answer: str

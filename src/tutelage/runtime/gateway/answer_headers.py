@@ -80,12 +80,14 @@ def account_of(
         known: The deliberation of an answer that begins, or the trace of one that has ended.
         policy: Name of the policy.
         risk: Risk that the policy is certified not to exceed.
-        student: Name or version of the student.
+        student: Name or version of the student where no release of it was chosen.
         teacher: Name of the upstream that serves where the student does not.
         bank: Version of the demonstrations.
         overhead_s: What we added, for an answer that has ended.
     """
     count = len(known.demonstrations)
+    acting = known.student if isinstance(known, Trace) else known.release
+    student = acting or student
     told = Account(
         decision_id=known.id,
         mode=known.mode,
@@ -193,7 +195,10 @@ def header_value(text: str) -> str:
 def _served(decision: Decision, student: str | None, teacher: str) -> str:
     if decision.served == "teacher":
         return teacher
-    return f"student@{student}" if student else "student"
+    if not student:
+        return "student"
+    # A release is named with its version.
+    return student if "@" in student else f"student@{student}"
 
 
 def _shown(name: str, value: object) -> str:

@@ -63,6 +63,10 @@ class Gauges:
     """Upstreams by their configured names."""
     student_version: Callable[[], str | None] = lambda: None
     """The student that serves."""
+    releases: Callable[[], Collection[str]] = tuple
+    """Releases of the student that serve."""
+    refused_policies: Callable[[], Collection[str]] = tuple
+    """Those of them whose policy file does not hold for them."""
     risks: Callable[[], Mapping[str, tuple[float, float]]] = dict
     """By model with a certified policy: risk seen in its calibration, and its upper bound."""
 
@@ -314,6 +318,15 @@ class _Readings(Collector):
             yield InfoMetricFamily(
                 names.STUDENT_VERSION, "The student that serves.", {"version": student}
             )
+        refused = GaugeMetricFamily(
+            names.POLICY_REFUSED,
+            "1 for a release that serves by the safe policy, as its own was refused; else 0.",
+            labels=["version"],
+        )
+        unfit = gauges.refused_policies()
+        for release in sorted(gauges.releases()):
+            refused.add_metric([release], float(release in unfit))
+        yield refused
         estimates = GaugeMetricFamily(
             names.RISK_ESTIMATE, "Risk seen in the calibration of a policy.", labels=["model"]
         )

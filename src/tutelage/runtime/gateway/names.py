@@ -33,6 +33,7 @@ UPSTREAM_IN_FLIGHT: Final = "tutelage_upstream_inflight"
 BREAKER: Final = "tutelage_upstream_breaker_state"
 BUILD: Final = "tutelage_build"
 STUDENT_VERSION: Final = "tutelage_student_version"
+POLICY_REFUSED: Final = "tutelage_release_policy_refused"
 RISK_ESTIMATE: Final = "tutelage_risk_estimate"
 RISK_BOUND: Final = "tutelage_risk_bound"
 

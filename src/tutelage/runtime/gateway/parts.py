@@ -42,6 +42,20 @@ class Doorkeeper(Protocol):
         ...
 
 
+class StudentReleases(Protocol):
+    """Releases of the student, as metrics tell of them."""
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """Names of those that serve."""
+        ...
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """Names of those that serve by the safe policy, as their own does not hold for them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that serves requests."""
@@ -66,3 +80,5 @@ class Parts:
     aclose: Callable[[], Awaitable[None]]
     watch: DriftWatch | None = None
     """Hears how episodes end in which the student served."""
+    releases: StudentReleases | None = None
+    """``None``: the student always acts as it is configured."""
