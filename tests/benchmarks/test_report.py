@@ -228,7 +228,8 @@ def test_the_page_is_well_formed_and_loads_nothing() -> None:
     assert "&lt;script&gt;" in text
     assert text.count("<svg") == 1
     assert "<metadata>" not in text
-    assert reader.cells == 3 * (len(COLUMNS) + 1) + 6 * 9
+    # Arms, components, and one kind of task of each arm.
+    assert reader.cells == 3 * (len(COLUMNS) + 1) + 6 * 9 + 3 * 5
     assert 'class="worse"' in text
 
 

@@ -11,7 +11,10 @@ from tutelage.benchmarks.statistics import (
     Interval,
     bootstrap_ratio,
     mcnemar_exact,
+    mean_interval,
+    student_t_quantile,
     wilson_interval,
+    wilson_share,
 )
 
 
@@ -120,3 +123,32 @@ def test_one_unit_has_no_interval() -> None:
 def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in length"):
         bootstrap_ratio([1.0], [1.0, 2.0], generator())
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(4, 2.776), (9, 2.262), (29, 2.045), (1000, 1.962)]
+)
+def test_quantiles_of_student_match_the_tables(freedom: int, quantile: float) -> None:
+    assert student_t_quantile(freedom) == pytest.approx(quantile, rel=0.01)
+
+
+def test_the_interval_of_a_mean_matches_the_hand() -> None:
+    interval = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+
+    # Mean 3, standard deviation 1.5811, t 2.776 with 4 degrees of freedom.
+    assert interval is not None
+    assert interval.low == pytest.approx(3 - 2.776 * 1.5811 / 5**0.5, rel=0.02)
+    assert interval.high == pytest.approx(3 + 2.776 * 1.5811 / 5**0.5, rel=0.02)
+    assert mean_interval([1.0]) is None
+
+
+def test_a_weighted_share_has_the_interval_of_so_many_trials() -> None:
+    assert wilson_share(0.5, 10.0) == wilson_interval(5, 10)
+    assert wilson_share(0.5, 2.5).low < wilson_share(0.5, 10.0).low
+    assert wilson_share(1.0, 3.5).high == 1.0
+
+
+@pytest.mark.parametrize(("share", "trials"), [(-0.1, 5.0), (1.1, 5.0), (0.5, 0.0)])
+def test_a_share_that_is_none_is_refused(share: float, trials: float) -> None:
+    with pytest.raises(ValueError, match="give"):
+        wilson_share(share, trials)

@@ -12,6 +12,13 @@ import numpy as np
 
 from tutelage.benchmarks.arms import ARMS
 from tutelage.benchmarks.manifest import Manifest, RunSettings, read_manifest
+from tutelage.benchmarks.report_breakdown import (
+    CategoryShare,
+    FailedEpisode,
+    by_category,
+    category_json,
+    example_json,
+)
 from tutelage.benchmarks.results import EpisodeResult, read_results
 from tutelage.benchmarks.statistics import Interval
 from tutelage.benchmarks.summary import PRICINGS, ArmSummary, Bank, summarise
@@ -29,6 +36,9 @@ class Report:
     settings: RunSettings
     rows: tuple[ArmSummary, ...]
     notes: tuple[str, ...]
+    categories: tuple[CategoryShare, ...] = ()
+    examples: tuple[FailedEpisode, ...] = ()
+    """Episodes that failed, where the store was at hand."""
 
     def row(self, arm: str) -> ArmSummary | None:
         """The figures of an arm; ``None`` if it has no episode."""
@@ -73,7 +83,8 @@ def build_report(manifest: Manifest, results: Sequence[EpisodeResult]) -> Report
         teacher = by_arm.get(TEACHER_ARM, []) if arm != TEACHER_ARM else []
         generator = np.random.default_rng(BOOTSTRAP_SEED)
         rows.append(summarise(arm, title, by_arm[arm], teacher, bank, generator))
-    return Report(manifest.settings, tuple(rows), tuple(_notes(manifest, rows)))
+    notes = tuple(_notes(manifest, rows))
+    return Report(manifest.settings, tuple(rows), notes, by_category(results))
 
 
 def _notes(manifest: Manifest, rows: Sequence[ArmSummary]) -> list[str]:
@@ -133,6 +144,8 @@ def to_json(report: Report) -> dict[str, Any]:
     return {
         "settings": report.settings.model_dump(mode="json"),
         "arms": [_row_json(row) for row in report.rows],
+        "categories": [category_json(row) for row in report.categories],
+        "failures": [example_json(one) for one in report.examples],
         "notes": list(report.notes),
     }
 

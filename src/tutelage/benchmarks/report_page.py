@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tutelage.benchmarks.plot import draw
 from tutelage.benchmarks.report import Report, to_json
+from tutelage.benchmarks.report_breakdown import category_table, example_list
 from tutelage.benchmarks.report_table import COLUMNS, markdown, usd
 from tutelage.benchmarks.summary import PRICINGS, ArmSummary
 from tutelage.runtime.errors import BenchmarkError, MissingExtra
@@ -37,6 +38,9 @@ td small, th small { display: block; color: var(--soft); font-weight: 400; }
 figure { margin: 0; } figure svg { width: 100%; height: auto; }
 ul { padding-left: 1.2rem; } li { margin: .25rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: 13px; }
+details { margin: .4rem 0; } summary { cursor: pointer; font-weight: 600; }
+h3 { font-size: .95rem; margin: .8rem 0 .2rem; }
+pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 dt { font-weight: 600; } dd { margin: 0; color: var(--soft); }
 """
 
@@ -84,6 +88,7 @@ def page(report: Report, plot_svg: bytes | None) -> str:
 <div class="scroll">{_table(report)}</div>
 <h2>Cost and tokens by component, an episode</h2>
 <div class="scroll">{_components(report)}</div>
+{_breakdown(report)}
 <h2>Notes</h2>
 <ul>{notes}</ul>
 <h2>Columns</h2>
@@ -91,6 +96,16 @@ def page(report: Report, plot_svg: bytes | None) -> str:
 </body>
 </html>
 """
+
+
+def _breakdown(report: Report) -> str:
+    parts = []
+    if report.categories:
+        table = category_table(report.categories)
+        parts.append(f'<h2>Kinds of tasks</h2>\n<div class="scroll">{table}</div>')
+    if report.examples:
+        parts.append(f"<h2>Episodes that failed</h2>\n{example_list(report.examples)}")
+    return "\n".join(parts)
 
 
 def _figure(plot_svg: bytes | None) -> str:
