@@ -1,7 +1,8 @@
-"""``tutelage student``: a real small student in a real vLLM."""
+"""``tutelage student``: a real small student in a real vLLM, or a diffusion student here."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,9 @@ from tutelage.cli.output import print_json
 NAME = "SmolLM2-135M-Instruct"
 
 app = typer.Typer(
-    no_args_is_help=True, help="Install, start and stop a vLLM server with SmolLM2-135M-Instruct."
+    no_args_is_help=True,
+    help="Install, start and stop a vLLM server with SmolLM2-135M-Instruct; serve a diffusion "
+    "student.",
 )
 
 
@@ -95,6 +98,74 @@ def stop() -> None:
     from tutelage.runtime.models.student_server import stop_student_server
 
     typer.echo("stopped" if stop_student_server(cache_dir()) else "no student server was running")
+
+
+@app.command("serve")
+def serve(
+    diffusion: Annotated[
+        Path, typer.Option("--diffusion", help="Folder of a masked-diffusion student.")
+    ],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free port.")] = 0,
+    name: Annotated[
+        str, typer.Option("--name", help="Model name that requests use.")
+    ] = "diffusion-student",
+    rule: Annotated[
+        str, typer.Option("--rule", help="one-token, top-k, confidence or entropy.")
+    ] = "entropy",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            help="Of the rule: tokens, probability or nats (default: 2, 0.9, 0.5).",
+            show_default=False,
+        ),
+    ] = None,
+    cache: Annotated[
+        str,
+        typer.Option("--cache", help="auto (exact where it can be), none, exact or approximate."),
+    ] = "auto",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Most samples in a batch.")] = 32,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Threads (default: all cores but one).", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="torch device.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Serve a masked-diffusion student with the OpenAI API, several tokens a forward.
+
+    SIGTERM and Ctrl-C finish what is under way.
+    """
+    try:
+        from tutelage.training.diffusion.serving import serve_folder
+    except ImportError as error:
+        from tutelage.runtime.errors import MissingExtra
+
+        raise MissingExtra(error.name or "torch", "train") from error
+
+    def ready(base_url: str) -> None:
+        if json:
+            print_json({"base_url": base_url, "model": name})
+            return
+        typer.echo(f"student ready at {base_url}")
+        typer.echo(f"use it: --set student.base_url={base_url} --set student.model={name}")
+
+    serve_folder(
+        diffusion,
+        host=host,
+        port=port,
+        name=name,
+        rule=rule,
+        threshold=threshold,
+        cache=cache,
+        rows=rows,
+        threads=threads,
+        device=device,
+        ready=ready,
+    )
 
 
 def _say(line: str) -> None:
