@@ -64,7 +64,7 @@ def test_a_command_without_its_verb_shows_what_there_is(
     [
         (("replya",), "No such command 'replya'"),
         (("demos", "ls", "--wrong"), "No such option: --wrong"),
-        (("replay",), "Missing argument 'world'"),
+        (("replay",), "Invalid value: name a world, for example household"),
         (("collect", "household", "--max-steps", "0"), "Invalid value for '--max-steps'"),
         (("collect", "household", "--jobs", "many"), "Invalid value for '--jobs'"),
         (("collect", "household", "--detours", "1"), "Invalid value for '--detours'"),
