@@ -73,7 +73,7 @@ async def test_a_world_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 async def test_an_unknown_world_names_the_known_ones() -> None:
     world = WorldProcess("chess")
-    with pytest.raises(BenchmarkError, match="unknown world 'chess': use one of alfworld, appworld"):
+    with pytest.raises(BenchmarkError, match="unknown world 'chess': use one of alfworld, appw"):
         await world.tasks("test")
     await world.aclose()
 
