@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tutelage.benchmarks.environment import Opening, OracleAction, Outcome, Task
+from tutelage.benchmarks.environment import Outcome
 from tutelage.benchmarks.manner import Manner
 from tutelage.benchmarks.office.app import ApiRefused
 from tutelage.benchmarks.office.catalogue import office_apis
 from tutelage.benchmarks.office.oracle import Wording
 from tutelage.benchmarks.office.plan import PlannedCall, PlannedStep
-from tutelage.benchmarks.office.play import NOTHING, Play
+from tutelage.benchmarks.office.play import NOTHING
 from tutelage.benchmarks.office.registry import SEPARATOR
-from tutelage.benchmarks.office.tasks import tasks
-from tutelage.runtime.errors import BenchmarkError
+from tutelage.benchmarks.office.seat import Seat
 
 OUTPUT_LIMIT = 4_000
 """Characters that are shown of what one step gave back."""
@@ -88,34 +87,14 @@ def office_tools_manner() -> Manner:
     )
 
 
-class OfficeToolsWorld:
+class OfficeToolsWorld(Seat):
     """The same apps and tasks, worked by OpenAI tool calls."""
 
     name: str = "office-tools"
     instructions: str = INSTRUCTIONS
 
     def __init__(self) -> None:
-        self._play: Play | None = None
-
-    def tasks(self, split: str) -> Sequence[Task]:
-        """The tasks of ``train``, ``dev`` or ``test``; ``test:20`` is the first 20.
-
-        Raises:
-            WorldMissing: There is no such split.
-        """
-        return tasks(split)
-
-    def reset(self, task: Task) -> Opening:
-        """Starts a task with a fresh office.
-
-        Raises:
-            WorldMissing: The task is not one of this world's.
-        """
-        if self._play is not None:
-            self._play.close()
-            self._play = None
-        self._play = Play(task, Wording(_step_text, call_text), by_call=True)
-        return self._play.opening()
+        super().__init__(Wording(_step_text, call_text), by_call=True)
 
     def step(self, action: str) -> Outcome:
         """Makes the calls of an action in their order, up to the first that is refused.
@@ -141,30 +120,6 @@ class OfficeToolsWorld:
             failed = True
             shown.append(str(refusal) if shown else f"{NOTHING}: {refusal}")
         return play.stepped("\n".join(shown), code="", failed=failed, writes_before=before)
-
-    def oracle(self) -> OracleAction:
-        """The next call of the scripted solution, or what is missing after someone's detours.
-
-        Raises:
-            BenchmarkError: No task was reset.
-        """
-        return self.playing().ask()
-
-    def playing(self) -> Play:
-        """The task that is played.
-
-        Raises:
-            BenchmarkError: No task was reset.
-        """
-        if self._play is None:
-            raise BenchmarkError("office-tools: no task is being played, call reset first")
-        return self._play
-
-    def close(self) -> None:
-        """Frees the databases."""
-        if self._play is not None:
-            self._play.close()
-            self._play = None
 
 
 def _cut(text: str) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from tutelage.benchmarks.environment import Opening, OracleAction, Outcome, Task
+from tutelage.benchmarks.environment import Opening, Outcome, Task
 from tutelage.benchmarks.manner import Manner
 from tutelage.benchmarks.office.catalogue import office_apis
 from tutelage.benchmarks.office.oracle import Wording
 from tutelage.benchmarks.office.plan import PlannedCall, PlannedStep
-from tutelage.benchmarks.office.play import NOTHING, Play
+from tutelage.benchmarks.office.play import NOTHING
+from tutelage.benchmarks.office.seat import Seat
 from tutelage.benchmarks.office.shell.shell import Shell
-from tutelage.benchmarks.office.tasks import tasks
-from tutelage.runtime.errors import BenchmarkError
 
 INSTRUCTIONS = """\
 You do the tasks of a person in their apps by writing Python. Each turn, reply with one thought \
@@ -56,7 +55,7 @@ def office_manner() -> Manner:
     return Manner("code", max_tokens=400, stop=(), effects=office_apis().effects())
 
 
-class OfficeWorld:
+class OfficeWorld(Seat):
     """Apps over SQLite that are worked by code; see `tutelage.benchmarks.environment.Environment`.
 
     Args:
@@ -68,16 +67,8 @@ class OfficeWorld:
 
     def __init__(self, shell: Shell | None = None) -> None:
         apis: Mapping[str, Sequence[str]] = {a: list(x) for a, x in office_apis().apis.items()}
+        super().__init__(Wording(_step_text, _call_text), by_call=False)
         self._shell = shell or Shell(apis)
-        self._play: Play | None = None
-
-    def tasks(self, split: str) -> Sequence[Task]:
-        """The tasks of ``train``, ``dev`` or ``test``; ``test:20`` is the first 20.
-
-        Raises:
-            WorldMissing: There is no such split.
-        """
-        return tasks(split)
 
     def reset(self, task: Task) -> Opening:
         """Starts a task with a fresh office and no variables.
@@ -85,12 +76,9 @@ class OfficeWorld:
         Raises:
             WorldMissing: The task is not one of this world's.
         """
-        if self._play is not None:
-            self._play.close()
-            self._play = None
-        self._play = Play(task, Wording(_step_text, _call_text), by_call=False)
+        opening = super().reset(task)
         self._shell.reset()
-        return self._play.opening()
+        return opening
 
     def step(self, action: str) -> Outcome:
         """Runs the code of an answer.
@@ -113,27 +101,7 @@ class OfficeWorld:
             output = f"{NOTHING}: {output}"
         return play.stepped(output, code=code, failed=ran.failure is not None, writes_before=before)
 
-    def oracle(self) -> OracleAction:
-        """The next step of the scripted solution, or what is missing after someone's detours.
-
-        Raises:
-            BenchmarkError: No task was reset.
-        """
-        return self.playing().ask()
-
-    def playing(self) -> Play:
-        """The task that is played.
-
-        Raises:
-            BenchmarkError: No task was reset.
-        """
-        if self._play is None:
-            raise BenchmarkError("office: no task is being played, call reset first")
-        return self._play
-
     def close(self) -> None:
         """Ends the shell and frees the databases."""
         self._shell.close()
-        if self._play is not None:
-            self._play.close()
-            self._play = None
+        super().close()
