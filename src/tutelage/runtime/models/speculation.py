@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tutelage.runtime.errors import ConfigError
 
@@ -66,52 +66,47 @@ class SuffixSpeculation:
 
 
 @dataclass(frozen=True, slots=True)
-class DraftModelSpeculation:
-    """A smaller model of the same tokenizer guesses."""
+class _Drafter:
+    """A model of its own guesses."""
 
     model: str
     """Folder or name."""
     tokens: int = 5
+    method: ClassVar[str]
 
     def __post_init__(self) -> None:
         _check_model(self.model)
         _check_tokens(self.tokens)
 
     def config(self) -> dict[str, Any]:
-        """Method ``draft_model``."""
-        return _with_model("draft_model", self.model, self.tokens)
+        """The method, its model and how many tokens it guesses."""
+        return {
+            "method": self.method,
+            "model": self.model,
+            "num_speculative_tokens": self.tokens,
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Eagle3Speculation:
+class DraftModelSpeculation(_Drafter):
+    """A smaller model of the same tokenizer guesses."""
+
+    method: ClassVar[str] = "draft_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Eagle3Speculation(_Drafter):
     """A trained head guesses; it must be trained again when the student is."""
 
-    model: str
-    tokens: int = 5
-
-    def __post_init__(self) -> None:
-        _check_model(self.model)
-        _check_tokens(self.tokens)
-
-    def config(self) -> dict[str, Any]:
-        """Method ``eagle3``."""
-        return _with_model("eagle3", self.model, self.tokens)
+    method: ClassVar[str] = "eagle3"
 
 
 @dataclass(frozen=True, slots=True)
-class DflashSpeculation:
+class DflashSpeculation(_Drafter):
     """A trained block-diffusion drafter guesses a block in one pass (arXiv 2602.06036)."""
 
-    model: str
     tokens: int = 15
-
-    def __post_init__(self) -> None:
-        _check_model(self.model)
-        _check_tokens(self.tokens)
-
-    def config(self) -> dict[str, Any]:
-        """Method ``dflash``."""
-        return _with_model("dflash", self.model, self.tokens)
+    method: ClassVar[str] = "dflash"
 
 
 def speculative_arguments(speculation: Speculation | None) -> Sequence[str]:
@@ -119,10 +114,6 @@ def speculative_arguments(speculation: Speculation | None) -> Sequence[str]:
     if speculation is None:
         return ()
     return (OPTION, json.dumps(speculation.config(), separators=(",", ":")))
-
-
-def _with_model(method: str, model: str, tokens: int) -> dict[str, Any]:
-    return {"method": method, "model": model, "num_speculative_tokens": tokens}
 
 
 def _check_tokens(tokens: int) -> None:
