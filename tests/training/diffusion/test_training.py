@@ -186,6 +186,28 @@ def test_own_predictions_take_the_place_of_masks_and_stay_scored() -> None:
     assert torch.equal(some.tokens[:, :start], canvas.tokens[:, :start])
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_on_own_errors_makes_right_words_likelier_where_wrong_ones_stand(
+    seed: int,
+) -> None:
+    canvas = toy_canvas()
+    view = whole_response(canvas, torch.zeros(3, 8), 1.0, MASK).first
+    # An untrained student writes wrong words into every slot.
+    shown = with_own_predictions(toy_model(9), canvas, view, 1.0, random_of(3))
+
+    def error_nats(own_errors: float) -> float:
+        model = toy_model(seed)
+        training = DiffusionTraining(
+            steps=150, batch=6, learning_rate=5e-3, own_errors=own_errors, seed=seed
+        )
+        train_diffusion(model, Pairs(PAIRS, model), BlockViews(MASK, ratio=(1.0, 1.0)), training)
+        with torch.no_grad():
+            log_probs = model.score(canvas, shown.tokens).log_softmax(-1)
+        return -float(log_probs.gather(-1, canvas.answers[..., None]).mean())
+
+    assert error_nats(0.7) < error_nats(0.0) - 0.5
+
+
 def test_two_ways_of_masking_are_mixed_by_chance() -> None:
     canvas, random = toy_canvas(), random_of()
     views = MixedViews(ResponseViews(MASK), ResponseViews(MASK, complement=True))
