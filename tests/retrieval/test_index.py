@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.retrieval.embedding import Vectors, unit_rows
-from tutelage.retrieval.faiss_index import FaissIndex
+from tutelage.retrieval.faiss_index import VISITED_LISTS, FaissIndex
 from tutelage.retrieval.index import ExactIndex
 from tutelage.runtime.errors import IndexDamaged
 
@@ -76,6 +78,40 @@ def test_an_index_survives_its_bytes_and_can_grow_after(flat_rows: int) -> None:
         each.add(ids(400, 400), rows(400, seed=5))
     np.testing.assert_array_equal(copy.ids, index.ids)
     np.testing.assert_array_equal(copy.search(vectors[:5], 7).ids, index.search(vectors[:5], 7).ids)
+
+
+@pytest.mark.parametrize("flat_rows", [100_000, 500])
+def test_searches_find_what_is_there_while_others_add(flat_rows: int) -> None:
+    vectors = rows(4_000, 32)
+    index = FaissIndex(32, flat_rows=flat_rows)
+    index.add(ids(1_000), vectors[:1_000])
+
+    def add() -> None:
+        # Beyond twice the first size, so that lists are trained anew meanwhile.
+        for start in range(1_000, 4_000, 50):
+            index.add(ids(50, start), vectors[start : start + 50])
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    searches = 0
+    while adding.is_alive() or not searches:
+        number = searches % 1_000
+        hits = index.search(vectors[number : number + 1], 3)
+        assert hits.ids[0, 0] == number
+        assert (hits.ids >= 0).all()
+        searches += 1
+    adding.join()
+    assert index.kind == ("flat" if flat_rows > 4_000 else "ivf")
+    np.testing.assert_array_equal(index.search(vectors, 1).ids[:, 0], ids(4_000))
+
+
+def test_a_search_looks_into_as_many_lists_however_many_there_are() -> None:
+    index = FaissIndex(8, flat_rows=100)
+    index.add(ids(12_000), rows(12_000, 8))
+    assert index._native.nlist > VISITED_LISTS
+    assert index._native.nprobe == VISITED_LISTS
+    copy = FaissIndex.from_bytes(index.to_bytes(), 8)
+    assert copy._native.nprobe == VISITED_LISTS
 
 
 def test_bytes_of_something_else_are_refused() -> None:

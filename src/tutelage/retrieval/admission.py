@@ -144,10 +144,10 @@ class Gate:
 
     async def _near_copy(self, trajectory: Trajectory) -> str | None:
         """An active trajectory with nearly the same goal and as many, nearly the same actions."""
-        shard = await self._bank.shard(trajectory.tenant)
-        if not shard.trajectories:
+        if await self._bank.is_empty(trajectory.tenant):
             return None
         goal = (await self._bank.vectors([trajectory.goal]))[trajectory.goal]
+        shard = await self._bank.near(trajectory.tenant, goal, _NEAREST)
         hits = shard.index.search(goal[None, :], min(_NEAREST, len(shard.trajectories)))
         length = len(imitated_actions(trajectory))
         near = [

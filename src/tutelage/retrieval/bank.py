@@ -131,7 +131,7 @@ class Bank:
             elif new:
                 added = list((await asyncio.to_thread(self._ledger.known, tenant, new)).values())
                 vectors, _ = await self._vectors(shard_texts(added, self.state_key))
-                shard.extend(added, vectors)
+                await asyncio.to_thread(shard.extend, added, vectors)
             self._seen_versions[tenant] = latest
         return bool(gone or new)
 
@@ -162,8 +162,8 @@ class Bank:
         for tenant, positions in by_tenant.items():
             offered = [trajectories[position] for position in positions]
             async with self._locks[tenant]:
-                shard = await self._loaded(tenant)
-                outcomes = await self._admit(shard, offered, origins or {}, cause)
+                await self._prepare(tenant)
+                outcomes = await self._admit(tenant, offered, origins or {}, cause)
             admissions.update(zip(positions, outcomes, strict=True))
         return [admissions[position] for position in range(len(trajectories))]
 
@@ -247,7 +247,7 @@ class Bank:
         """
         return [
             cut(trajectory, index, before=before, after=after)
-            for trajectory in (await self.shard(tenant)).trajectories
+            for trajectory in await self.trajectories(tenant)
             if trajectory_id in (None, trajectory.id) and category in (None, trajectory.category)
             for index in imitable_steps(trajectory)
         ]
@@ -257,11 +257,9 @@ class Bank:
     ) -> Demonstration | None:
         """One demonstration by its id, ``None`` if the tenant has no such active one."""
         trajectory_id, _, step = demonstration_id.rpartition(":")
-        shard = await self.shard(tenant)
-        row = shard.rows.get(trajectory_id)
-        if row is None or not step.isdecimal():
+        trajectory = await self._active(tenant, trajectory_id)
+        if trajectory is None or not step.isdecimal():
             return None
-        trajectory = shard.trajectories[row]
         if int(step) not in imitable_steps(trajectory):
             return None
         return cut(trajectory, int(step), before=before, after=after)
@@ -286,6 +284,32 @@ class Bank:
             return shard
         async with self._locks[tenant]:
             return await self._loaded(tenant)
+
+    async def is_empty(self, tenant: str) -> bool:
+        """Whether a tenant has no active trajectory."""
+        return not (await self.shard(tenant)).trajectories
+
+    async def near(
+        self, tenant: str, goal: Vectors, count: int, *, task_id: str | None = None
+    ) -> Shard:
+        """A shard with at least the active trajectories of a tenant that are nearest by goal.
+
+        Args:
+            tenant: Whose.
+            goal: The vector that they must be near, shape (dimension,).
+            count: How many are needed.
+            task_id: Those of this task are not needed.
+
+        Raises:
+            EmbedderMismatch: The bank was built with another embedder.
+            StoreError: The database cannot be read.
+        """
+        return await self.shard(tenant)
+
+    async def _active(self, tenant: str, trajectory_id: str) -> Trajectory | None:
+        shard = await self.shard(tenant)
+        row = shard.rows.get(trajectory_id)
+        return None if row is None else shard.trajectories[row]
 
     async def _loaded(self, tenant: str) -> Shard:
         """The shard of a tenant whose lock is held."""
@@ -317,12 +341,12 @@ class Bank:
 
     async def _admit(
         self,
-        shard: Shard,
+        tenant: str,
         offered: Sequence[Trajectory],
         origins: Mapping[str, Origin],
         cause: str,
     ) -> list[Admission]:
-        known = await asyncio.to_thread(self._ledger.known, shard.tenant, [t.id for t in offered])
+        known = await asyncio.to_thread(self._ledger.known, tenant, [t.id for t in offered])
         outcomes: list[Admission] = []
         added: list[Trajectory] = []
         for trajectory in offered:
@@ -340,17 +364,30 @@ class Bank:
                 outcome = "duplicate"
             elif reason is None:
                 reason = "another trajectory has this id"
-            outcomes.append(Admission(shard.tenant, trajectory.id, outcome, reason))
+            outcomes.append(Admission(tenant, trajectory.id, outcome, reason))
         if added:
             vectors, new = await self._vectors(shard_texts(added, self.state_key))
             store = partial(self._ledger.add, origins=origins, cause=cause)
             await asyncio.to_thread(store, added, self.embedder.name, new, self._clock())
             shown = [t for t in added if t.id not in origins or origins[t.id].state == "active"]
             # In the order in which the database will give them back.
-            shard.extend(sorted(shown, key=lambda trajectory: trajectory.id), vectors)
-            if shown and shard.index.size >= _SAVED_GROWTH * self._saved_rows.get(shard.tenant, 0):
-                await asyncio.to_thread(self._save, shard)
+            shown.sort(key=lambda trajectory: trajectory.id)
+            await self._take_in(tenant, shown, vectors)
         return outcomes
+
+    async def _prepare(self, tenant: str) -> None:
+        """What must be there before something is stored for a tenant whose lock is held."""
+        await self._loaded(tenant)
+
+    async def _take_in(
+        self, tenant: str, shown: Sequence[Trajectory], vectors: Mapping[str, Vectors]
+    ) -> None:
+        """Makes searchable what was stored just now for a tenant whose lock is held."""
+        shard = await self._loaded(tenant)
+        # On another thread: searches go on, also while a large index is built anew.
+        await asyncio.to_thread(shard.extend, shown, vectors)
+        if shown and shard.index.size >= _SAVED_GROWTH * self._saved_rows.get(tenant, 0):
+            await asyncio.to_thread(self._save, shard)
 
     async def _vectors(self, texts: Sequence[str]) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
         """The vectors of all texts, and those of them that were computed just now."""

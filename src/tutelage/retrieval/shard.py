@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.retrieval.embedding import Vectors
+from tutelage.retrieval.growing import GrowingRows
 from tutelage.retrieval.index import Ids, VectorIndex
 from tutelage.retrieval.keys import StateKey, category_text
 from tutelage.retrieval.mentions import Mentions, trajectory_mentions
 from tutelage.retrieval.window import imitable_steps
 from tutelage.runtime.types import Trajectory
 
+Keys = NDArray[np.floating[Any]]
+"""Vectors of a trajectory, in single or in half precision."""
 _NO_ROWS: Ids = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """All by which one trajectory is found; ``category`` and ``plan`` are zeros if it has none."""
+
+    goal: Keys
+    """Shape (dimension,)."""
+    category: Keys
+    """Shape (dimension,)."""
+    plan: Keys
+    """Shape (dimension,)."""
+    states: Keys
+    """Shape (imitable steps, dimension)."""
+    steps: NDArray[np.int32]
+    """Indexes of the imitable steps, shape (imitable steps,)."""
+    mentions: Mentions
+    """Shape (imitable steps, 2)."""
+    content_sha256: str
 
 
 class Shard:
     """Trajectories of a tenant with one vector a key and trajectory, and one a step.
+
+    One thread may extend it while others search: what is indexed is all there.
 
     Row ``i`` of ``goals``, ``categories`` and ``plans``, shape (trajectories, dimension), belongs
     to ``trajectories[i]``; a missing key is a row of zeros. Rows ``starts[i]`` to ``starts[i + 1]``
@@ -49,7 +75,12 @@ class Shard:
         self.mentions: Mentions = np.empty((0, 2), dtype=np.float32)
         self.starts: Ids = np.zeros(1, dtype=np.int64)
         self._state_key = state_key
-        self._dimension = dimension
+        self._goals, self._categories = GrowingRows(empty), GrowingRows(empty)
+        self._plans, self._states = GrowingRows(empty), GrowingRows(empty)
+        self._steps = GrowingRows(self.steps)
+        self._mentions = GrowingRows(self.mentions)
+        self._starts = GrowingRows(self.starts[:0])
+        self._starts.append(self.starts)
         self._tasks: dict[str, list[int]] = {}
         self._digests: list[str] = []
         self._version: str | None = None
@@ -58,7 +89,7 @@ class Shard:
     def version(self) -> str:
         """Hash of the contents; equal for equal trajectories in whatever order they came."""
         if self._version is None:
-            self._version = hashlib.sha256("".join(sorted(self._digests)).encode()).hexdigest()
+            self._version = version_of(self._digests)
         return self._version
 
     @property
@@ -78,39 +109,48 @@ class Shard:
             added: Trajectories that are not here yet.
             vectors: The vector of every text of ``shard_texts``.
         """
+        self.append(added, [indexed(one, vectors, self._state_key) for one in added])
+
+    def append(self, added: Sequence[Trajectory], rows: Sequence[Indexed]) -> None:
+        """Appends trajectories that are not here yet, with what each is found by."""
         if not added:
             return
         first = len(self.trajectories)
-        zeros = np.zeros(self._dimension, dtype=np.float32)
-        states: list[Vectors] = []
-        steps: list[int] = []
-        mentions: list[Mentions] = []
-        starts = [int(self.starts[-1])]
         for row, trajectory in enumerate(added, start=first):
-            self.rows[trajectory.id] = row
             if trajectory.task_id is not None:
                 self._tasks.setdefault(trajectory.task_id, []).append(row)
-            imitable = imitable_steps(trajectory)
-            states.extend(vectors[self._state_key.of_turn(trajectory, i)] for i in imitable)
-            steps.extend(imitable)
-            mentions.append(trajectory_mentions(trajectory)[imitable])
-            starts.append(starts[-1] + len(imitable))
-            self._digests.append(content_digest(trajectory))
-        goals = np.stack([vectors[t.goal] for t in added])
-        categories = [vectors[category_text(t.category)] if t.category else zeros for t in added]
-        plans = [vectors[t.plan] if t.plan else zeros for t in added]
         self.trajectories.extend(added)
-        self.goals = np.concatenate([self.goals, goals])
-        self.categories = np.concatenate([self.categories, np.stack(categories)])
-        self.plans = np.concatenate([self.plans, np.stack(plans)])
-        self.states = np.concatenate([self.states, np.stack(states)])
-        self.steps = np.concatenate([self.steps, np.array(steps, dtype=np.int32)])
-        self.mentions = np.concatenate([self.mentions, *mentions])
-        self.starts = np.concatenate([self.starts, np.array(starts[1:], dtype=np.int64)])
+        self.rows.update((one.id, row) for row, one in enumerate(added, start=first))
+        self.goals = self._goals.append(np.stack([row.goal for row in rows]))
+        self.categories = self._categories.append(np.stack([row.category for row in rows]))
+        self.plans = self._plans.append(np.stack([row.plan for row in rows]))
+        ends = self.starts[-1] + np.cumsum([len(row.steps) for row in rows])
+        self.states = self._states.append(np.concatenate([row.states for row in rows]))
+        self.steps = self._steps.append(np.concatenate([row.steps for row in rows]))
+        self.mentions = self._mentions.append(np.concatenate([row.mentions for row in rows]))
+        self.starts = self._starts.append(ends)
+        self._digests.extend(row.content_sha256 for row in rows)
         self._version = None
+        # Last, so that a search that runs meanwhile finds all there is of a row.
         new = np.arange(self.index.size, len(self.trajectories), dtype=np.int64)
         if len(new):
             self.index.add(new, self.goals[new])
+
+
+def indexed(trajectory: Trajectory, vectors: Mapping[str, Vectors], state_key: StateKey) -> Indexed:
+    """What a trajectory is found by, from the vectors of its ``shard_texts``."""
+    goal = vectors[trajectory.goal]
+    none = np.zeros_like(goal)
+    imitable = imitable_steps(trajectory)
+    return Indexed(
+        goal=goal,
+        category=vectors[category_text(trajectory.category)] if trajectory.category else none,
+        plan=vectors[trajectory.plan] if trajectory.plan else none,
+        states=np.stack([vectors[state_key.of_turn(trajectory, index)] for index in imitable]),
+        steps=np.array(imitable, dtype=np.int32),
+        mentions=trajectory_mentions(trajectory)[imitable],
+        content_sha256=content_digest(trajectory),
+    )
 
 
 def shard_texts(trajectories: Sequence[Trajectory], state_key: StateKey) -> list[str]:
@@ -130,6 +170,11 @@ def shard_texts(trajectories: Sequence[Trajectory], state_key: StateKey) -> list
 def content_digest(trajectory: Trajectory) -> str:
     """Hash of all that a trajectory says, its id included."""
     return hashlib.sha256(trajectory.model_dump_json().encode()).hexdigest()
+
+
+def version_of(digests: Iterable[str]) -> str:
+    """Hash of content digests in whatever order they come."""
+    return order_digest(sorted(digests))
 
 
 def order_digest(digests: Sequence[str]) -> str:
