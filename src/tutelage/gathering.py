@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 ALL_ROWS = 2**31 - 1
 
 # How a replay names what it plays: the arm and 32 hexadecimal digits, and the model it asks for.
-_REPLAYED_ID = re.compile(r"[a-z][a-z-]*-[0-9a-f]{32}")
 _REPLAYED_MODEL = "tutelage"
 
 
@@ -107,7 +105,9 @@ async def gather(
 
 async def is_replayed(assembly: Assembly, episode: EpisodeRecord) -> bool:
     """Whether a benchmark played the episode: games that measure must not become examples."""
-    if episode.task_id is None or not _REPLAYED_ID.fullmatch(episode.id):
+    from tutelage.benchmarks.replay import is_replayed as has_such_an_id
+
+    if not has_such_an_id(episode.id, episode.task_id):
         return False
     first = await assembly.traces.traces(episode.tenant, episode_id=episode.id, limit=1)
     return all(trace.model == _REPLAYED_MODEL for trace in first)

@@ -117,12 +117,12 @@ async def _serve(
     from tutelage.serving import open_gateway
 
     config = read()
-    gateway = await open_gateway(config, is_open=is_open)
+    gateway = await open_gateway(config, is_open=is_open, writes_apart=True)
     state = _Running(read, config, gateway, is_open=is_open)
     administration = None
     if admin_door is not None:
         administration = (state.administration(), admin_door)
-    _spare_the_collector()
+    spare_the_collector()
     sys.setswitchinterval(_TURN_S)
     server = GatewayServer(
         gateway, config.gateway, door, administration=administration, reload=state.reload
@@ -130,7 +130,7 @@ async def _serve(
     await server.serve(ready)
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Keeps the garbage collector away from what lives as long as the process.
 
     A request makes few cycles and many objects; with the default thresholds the collector walks
@@ -189,7 +189,7 @@ class _Running:
 
         async with self._lock:
             config = await asyncio.to_thread(self._read)
-            parts = await open_parts(config, is_open=self._is_open)
+            parts = await open_parts(config, is_open=self._is_open, writes_apart=True)
             self._config = config
             # Requests in flight end with the old parts; nobody waits for them here.
             closing = asyncio.create_task(self._gateway.swap(parts))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tutelage.runtime.gateway.caller import Caller
     from tutelage.runtime.gateway.metrics import Gauges, UpstreamState
     from tutelage.runtime.gateway.parts import Parts
+    from tutelage.runtime.gateway.scribe import Scribe
     from tutelage.runtime.protocols import Model
 
 Result = TypeVar("Result")
@@ -82,12 +84,13 @@ def check_door(host: str, *, is_open: bool) -> None:
         )
 
 
-async def open_gateway(config: Config, *, is_open: bool) -> Gateway:
+async def open_gateway(config: Config, *, is_open: bool, writes_apart: bool = False) -> Gateway:
     """A gateway as configured; ``aclose`` of the result closes it.
 
     Args:
         config: What to open.
         is_open: Whether no keys are asked for; for the loopback interface only.
+        writes_apart: Whether another process may be started that writes traces.
 
     Raises:
         TutelageError: A part of it cannot be made; the text says how to mend it.
@@ -101,7 +104,7 @@ async def open_gateway(config: Config, *, is_open: bool) -> Gateway:
 
     check_door(config.gateway.host, is_open=is_open)
     spans = telemetry_from(config)
-    parts = await open_parts(config, is_open=is_open)
+    parts = await open_parts(config, is_open=is_open, writes_apart=writes_apart)
     watched = WatchedGateway()
     gateway = Gateway(
         parts,
@@ -125,7 +128,11 @@ class WatchedGateway:
 
         return Gauges(
             in_flight=lambda: self.gateway.in_flight if self.gateway else 0,
-            dropped_traces=lambda: sum(one.runtime.lost_traces for one in self._aliases()),
+            queue_rows=lambda: self._scribe.backlog if self._scribe else 0,
+            dropped_traces=lambda: (
+                sum(one.runtime.lost_traces for one in self._aliases())
+                + (self._scribe.lost if self._scribe else 0)
+            ),
             upstreams=self._upstreams,
             student_version=lambda: ", ".join(sorted(self._serving())) or _student_name(config),
             releases=self._serving,
@@ -145,6 +152,10 @@ class WatchedGateway:
         releases = self.gateway.parts.releases if self.gateway else None
         return releases.refused if releases is not None else frozenset()
 
+    @property
+    def _scribe(self) -> Scribe | None:
+        return self.gateway.parts.scribe if self.gateway else None
+
     def _aliases(self) -> list[Alias]:
         return list(self.gateway.parts.aliases.by_name.values()) if self.gateway else []
 
@@ -159,24 +170,27 @@ class WatchedGateway:
         }
 
 
-async def open_parts(config: Config, *, is_open: bool) -> Parts:
+async def open_parts(config: Config, *, is_open: bool, writes_apart: bool = False) -> Parts:
     """Everything that a gateway serves with; ``aclose`` of the result closes it.
 
     Args:
         config: What to open.
         is_open: Whether no keys are asked for.
+        writes_apart: Whether another process may be started that writes traces.
 
     Raises:
         TutelageError: A part of it cannot be made; the text says how to mend it.
     """
     async with AsyncExitStack() as stack:
-        parts = await _opened(config, is_open, stack)
+        parts = await _opened(config, is_open, stack, writes_apart=writes_apart)
         stack.pop_all()
         return parts
     raise AssertionError("an exit stack swallows nothing")
 
 
-async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts:
+async def _opened(
+    config: Config, is_open: bool, stack: AsyncExitStack, *, writes_apart: bool
+) -> Parts:
     from tutelage.runtime.gateway.admission import Admission
     from tutelage.runtime.gateway.alias import Aliases
     from tutelage.runtime.gateway.conversation_store import SqlConversationStore
@@ -186,8 +200,10 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
     from tutelage.runtime.gateway.keyring import Keyring
     from tutelage.runtime.gateway.keys import read_pepper
     from tutelage.runtime.gateway.parts import Doorkeeper, Parts
+    from tutelage.runtime.gateway.scribe import Scribe
     from tutelage.runtime.gateway.stored_responses import StoredResponses
     from tutelage.runtime.gateway.visitors import LocalVisitors
+    from tutelage.trace_writing import is_shared, start
 
     settings = config.gateway
     if not any(_asks_student(one, config) for one in config.aliases.values()):
@@ -203,7 +219,7 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
     conversations = SqlConversationStore(assembly.engine, clock=time.time)
     stack.push_async_callback(conversations.aclose)
     # Workers and replicas find each other's conversations; one process remembers its own.
-    shared = settings.workers > 1 or assembly.engine.dialect.name != "sqlite"
+    shared = is_shared(config, assembly.engine)
     threads = ThreadPoolExecutor(1, thread_name_prefix="tutelage-responses")
     stack.callback(threads.shutdown)
     responses = StoredResponses(
@@ -230,13 +246,21 @@ async def _opened(config: Config, is_open: bool, stack: AsyncExitStack) -> Parts
     }
     if not aliases:
         raise ConfigError("aliases is empty: name a model that clients may ask for, or '*'")
+    scribe = None
+    if writes_apart and _may_write_apart(config):
+        prices = {one.name: one.price for one in upstreams.values()}
+        scribe = Scribe(partial(start, config, prices))
+        scribe.open()
+        stack.push_async_callback(scribe.aclose)
     for alias in aliases.values():
         stack.push_async_callback(alias.runtime.aclose)
     return Parts(
         settings=settings,
         aliases=Aliases(aliases),
-        watch=assembly.policies.watch,
+        watch=assembly.policies.watches,
+        judged=assembly.after_feedback.judged if assembly.after_feedback else None,
         releases=assembly.releases,
+        scribe=scribe,
         visitors=LocalVisitors((settings.host, *settings.hosts)) if is_open else None,
         doorkeeper=doorkeeper,
         admission=admission,
@@ -313,6 +337,16 @@ def _certified(assembly: Assembly, policy: str) -> CertifiedRisk | None:
 def _asks_student(chosen: AliasConfig, config: Config) -> bool:
     policy = chosen.policy or config.cascade.policy
     return chosen.mode != "passthrough" and policy != "always-teacher"
+
+
+def _may_write_apart(config: Config) -> bool:
+    """Whether traces of relayed calls may be made where nobody else remembers conversations.
+
+    Spans say what is in a trace, so with them it is made here.
+    """
+    settings = config.gateway
+    relays = all(one.mode == "passthrough" for one in config.aliases.values())
+    return settings.trace and settings.trace_process and relays and not settings.otlp_endpoint
 
 
 def _without_student(config: Config) -> Config:

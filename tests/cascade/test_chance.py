@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from tests.cascade.decided_steps import voted
 
 from tutelage.cascade.audit import RandomAudits
-from tutelage.cascade.chance import toss
+from tutelage.cascade.chance import toss, tossed
+from tutelage.cascade.explore import Explore
 from tutelage.cascade.holdout import Holdout
 from tutelage.cascade.random_mix import RandomMix
-from tutelage.runtime.types import Reason, Step
+from tutelage.runtime.types import Reason, SamplePlan, Step
 
 NAMES = st.lists(st.text() | st.integers(), max_size=4)
 
@@ -28,6 +29,21 @@ def test_other_names_are_another_toss(
     seed: int, first: list[str | int], second: list[str | int]
 ) -> None:
     assert (toss(seed, *first) == toss(seed, *second)) == (first == second)
+
+
+@given(seed=st.integers(), p_teacher=st.floats(0, 1), name=st.text())
+def test_a_toss_says_with_which_chance_it_came_out(seed: int, p_teacher: float, name: str) -> None:
+    decision = tossed(toss(seed, name), p_teacher)
+    assert decision.reason is Reason.RANDOM
+    assert decision.chance == (p_teacher if decision.served == "teacher" else 1 - p_teacher)
+    assert 0 < decision.chance <= 1
+
+
+def test_both_policies_that_toss_keep_the_chance_in_their_decisions() -> None:
+    steps = [Step("t", f"e{n}", 0, "g", "o") for n in range(50)]
+    for policy in (RandomMix(0.3), Explore(SamplePlan(3), 0.3)):
+        chances = {(d := policy.decide(step, voted("x"), [])).served: d.chance for step in steps}
+        assert chances == {"teacher": 0.3, "student": 0.7}
 
 
 def test_names_are_never_joined() -> None:

@@ -10,7 +10,7 @@ from tests.cascade.decided_steps import PLAN, step_after, voted
 from tutelage.cascade.alarm import alarm_for
 from tutelage.cascade.calibrated import Calibrated
 from tutelage.cascade.scores import IsotonicScore
-from tutelage.cascade.watch import PolicyWatch, alarm_path, open_watch
+from tutelage.cascade.watch import PolicyWatch, ReleaseWatches, alarm_path, open_watch
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.types import Decision, Reason
 
@@ -110,3 +110,35 @@ def test_a_level_that_cannot_be_kept_still_holds_in_the_process(
     ring(made, "tightened")
     assert made.level == "tightened"
     assert "the alarm's level cannot be kept" in caplog.text
+
+
+def test_each_release_is_watched_by_itself_and_starts_anew() -> None:
+    configured, first, second = watch(failures=0.1), watch(failures=0.1), watch(failures=0.1)
+    made = ReleaseWatches(configured)
+    assert made.joined("student@1", "a", first) is first
+    # Another alias that decides by the same policy hears of the same drift.
+    assert made.joined("student@1", "a", watch(failures=0.1)) is first
+    assert made.joined("student@2", "b", second) is second
+    for episode in range(100):
+        made.ended(f"e{episode}", False, "student@1")
+        made.ended(f"e{episode}", False, "unknown")
+        made.audited(f"e{episode}", False, "unknown")
+    assert (configured.level, first.level, second.level) == ("normal", "teacher-only", "normal")
+
+    for episode in range(100):
+        made.ended(f"f{episode}", False)
+    assert (configured.level, second.level) == ("teacher-only", "normal")
+
+
+def test_another_policy_of_a_release_is_watched_anew_and_one_without_a_watch_is_not() -> None:
+    made = ReleaseWatches()
+    first, second = watch(), watch()
+    made.joined("student@1", "a", first)
+    assert made.joined("student@1", "b", second) is second
+    for episode in range(100):
+        made.audited(f"e{episode}", False, "student@1")
+        made.audited(f"e{episode}", False)
+    assert (first.level, second.level) == ("normal", "teacher-only")
+
+    assert made.joined("student@1", "c", None) is None
+    assert made.joined("student@1", "b", first) is first

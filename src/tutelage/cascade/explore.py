@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tutelage.cascade.chance import toss
+from tutelage.cascade.chance import toss, tossed
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
 
@@ -46,5 +46,4 @@ class Explore:
             return Decision(served="teacher", reason=Reason.UNUSABLE)
         # By task where there is one: an episode that is played again is given a new id.
         drawn = toss(self._seed, "explore", step.task_id or step.episode_id, step.index)
-        served = "teacher" if drawn < self._p_teacher else "student"
-        return Decision.model_validate({"served": served, "reason": Reason.RANDOM, "score": drawn})
+        return tossed(drawn, self._p_teacher)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tutelage.cascade.chance import toss
+from tutelage.cascade.chance import toss, tossed
 from tutelage.runtime.errors import ConfigError
-from tutelage.runtime.types import Agreement, Decision, Reason, Retrieved, SamplePlan, Step
+from tutelage.runtime.types import Agreement, Decision, Retrieved, SamplePlan, Step
 
 
 class RandomMix:
@@ -48,5 +48,4 @@ class RandomMix:
 
     def _toss(self, step: Step) -> Decision:
         drawn = toss(self._seed, step.episode_id, step.index)
-        served = "teacher" if drawn < self._p_teacher else "student"
-        return Decision.model_validate({"served": served, "reason": Reason.RANDOM, "score": drawn})
+        return tossed(drawn, self._p_teacher)

@@ -82,6 +82,54 @@ class PolicyWatch:
             logger.error("the alarm's level cannot be kept: %s", error.strerror)
 
 
+class ReleaseWatches:
+    """Leads what is heard of a release to the watch over its own policy.
+
+    So the statistics of a release start anew when it takes over, and those of the one before it
+    stay with that one. A release whose policy needs no watch is not watched.
+
+    Args:
+        configured: The watch over the policy of the configured student, if there is one.
+    """
+
+    def __init__(self, configured: PolicyWatch | None = None) -> None:
+        self._configured = configured
+        self._released: dict[str, tuple[str, PolicyWatch]] = {}
+
+    def joined(self, release: str, policy: str, watch: PolicyWatch | None) -> PolicyWatch | None:
+        """The watch over a policy of a release, one for all that decide by it.
+
+        Args:
+            release: Name of the release.
+            policy: Names its policy; another one is watched anew.
+            watch: What is taken where that policy has no watch yet.
+        """
+        if watch is None:
+            self._released.pop(release, None)
+            return None
+        known = self._released.get(release)
+        if known is None or known[0] != policy:
+            known = self._released[release] = (policy, watch)
+        return known[1]
+
+    def audited(self, episode_id: str, agrees: bool, release: str | None = None) -> None:
+        """Takes note of what the teacher said of a step that a release served."""
+        watch = self._of(release)
+        if watch is not None:
+            watch.audited(episode_id, agrees)
+
+    def ended(self, episode_id: str, success: bool, release: str | None = None) -> None:
+        """Takes note of how an episode ended in which a release served."""
+        watch = self._of(release)
+        if watch is not None:
+            watch.ended(episode_id, success)
+
+    def _of(self, release: str | None) -> PolicyWatch | None:
+        if release is None:
+            return self._configured
+        return self._released[release][1] if release in self._released else None
+
+
 def alarm_path(policy_file: Path) -> Path:
     """Where the level of a policy's alarm is kept."""
     return policy_file.with_name(f"{policy_file.name}.alarm")

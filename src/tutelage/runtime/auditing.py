@@ -91,7 +91,7 @@ class Auditing:
             cost_usd = price.cost_usd(answer.usage)
             uncached_cost_usd = price.uncached_cost_usd(answer.usage)
         if agrees is not None and self._watch is not None:
-            self._watch.audited(trace.episode_id, agrees)
+            self._watch.audited(trace.episode_id, agrees, trace.student)
         audit = StepAudit(
             trace_id=trace.id,
             tenant=trace.tenant,

@@ -61,6 +61,8 @@ class Concluder:
                 teacher_usage = Usage(input_tokens=counted)
                 thought.estimated.add("teacher")
         thought.episode.served[thought.step.index] = thought.decision.served
+        if thought.decision.served == "student":
+            thought.episode.release = thought.release
         trace = thought.trace = self._tracer.trace(thought, completion, teacher_usage)
         thought.episode.spent_usd += sum(trace.cost_usd.values())
         audit = self._start_audit(thought, trace)

@@ -34,7 +34,7 @@ class Episode:
     """
 
     __slots__ = (
-        "_runtime", "goal", "id", "pinned", "served", "spent_usd", "task_id", "tenant"
+        "_runtime", "goal", "id", "pinned", "release", "served", "spent_usd", "task_id", "tenant"
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,8 @@ class Episode:
         self.task_id = task_id
         self.served: dict[int, Served] = {}
         self.pinned: tuple[Retrieved, ...] | None = None
+        self.release: str | None = None
+        """Release of the student that served last; ``None``: as it is configured."""
         self.spent_usd = 0.0
         self._runtime = runtime
 

@@ -73,6 +73,9 @@ class ReleaseConfig(Section):
 class CurationConfig(Section):
     """What may be in the bank of demonstrations, and for how long."""
 
+    after_feedback: bool = True
+    """Whether a serving process makes demonstrations of an episode as soon as feedback says how it
+    ended; else ``tutelage demos curate`` and the flywheel do."""
     dropout_share: float = Field(0.0, ge=0, lt=0.5)
     """Probability with which each demonstration is left out, for a whole episode, so that its
     utility is measured; 0: it is only noted what is shown."""
@@ -119,6 +122,10 @@ class TrainingConfig(Section):
     """Whether each run starts from ``checkpoint``, or from the release that serves."""
     settings: dict[str, bool | int | float | str] = {}
     """Settings of the recipe by name; what is not named has the recipe's own default."""
+    shape: Literal["steps", "trajectories"] = "steps"
+    """``steps``: one chat a step, as the student's prompt is rendered; ``trajectories``: whole
+    episodes, each token once, for a student that is shown all history
+    (``prompt.history_turns = "all"``)."""
     held_out: float = Field(0.2, gt=0, lt=1)
     """Share of tasks that are evaluated and never learnt from."""
     least_difficulty: float = Field(0.0, ge=0, le=1)

@@ -67,6 +67,7 @@ class Runtime:
         releases: Chooses among releases of the student; absent: the one above always acts.
         auditing: Asks the teacher about some of the student's steps afterwards.
         watch: Hears how episodes end in which the student served.
+        judged: Called with tenant and id of an episode whose outcome was stored; returns at once.
         student_deadline_s: How long the student may take before the teacher gets the step.
         clock: Unix time in seconds.
         timer: A monotonic clock in seconds.
@@ -91,6 +92,7 @@ class Runtime:
         releases: StudentChoice | None = None,
         auditing: Auditing | None = None,
         watch: DriftWatch | None = None,
+        judged: Callable[[str, str], None] | None = None,
         student_deadline_s: float | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
@@ -114,6 +116,7 @@ class Runtime:
         self._tracer = Tracer(traces, ledger, count_tokens, clock, timer)
         self._concluder = Concluder(self._tracer, auditing, count_tokens)
         self._watch = watch
+        self._judged = judged
         self._traces = traces
         self._count_tokens = count_tokens
         self._student_deadline_s = student_deadline_s
@@ -367,7 +370,9 @@ class Runtime:
         record = episode.record(created_at_s=self._clock(), success=success, reward=reward)
         await self._traces.record_episode(record)
         if self._watch is not None and success is not None and "student" in episode.served.values():
-            self._watch.ended(episode.id, success)
+            self._watch.ended(episode.id, success, episode.release)
+        if self._judged is not None and success is not None:
+            self._judged(episode.tenant, episode.id)
 
     async def student_live(self, thought: Deliberation) -> AsyncGenerator[dict[str, Any]]:
         """The routed student's own stream, with the usage of the client's prompt at its end.

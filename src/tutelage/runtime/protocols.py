@@ -163,12 +163,18 @@ class TraceStore(Protocol):
 class DriftWatch(Protocol):
     """Hears what traffic says of the student, and may make its policy stricter."""
 
-    def audited(self, episode_id: str, agrees: bool) -> None:
-        """Takes note of what the teacher said of a step that the student served."""
+    def audited(self, episode_id: str, agrees: bool, release: str | None = None) -> None:
+        """Takes note of what the teacher said of a step that the student served.
+
+        Args:
+            episode_id: Of the step.
+            agrees: Whether the teacher named the same action.
+            release: The release of the student; ``None``: as it is configured.
+        """
         ...
 
-    def ended(self, episode_id: str, success: bool) -> None:
-        """Takes note of how an episode of the cascade ended."""
+    def ended(self, episode_id: str, success: bool, release: str | None = None) -> None:
+        """Takes note of how an episode of the cascade ended; arguments as ``audited``."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from tutelage.runtime.deliberation import Deliberation
 from tutelage.runtime.errors import PriceUnknown, StoreError
 from tutelage.runtime.ledger import Ledger
+from tutelage.runtime.offered_tools import tools_sha256
 from tutelage.runtime.pricing import Price
 from tutelage.runtime.prompt import CountTokens
 from tutelage.runtime.protocols import TraceStore
@@ -128,6 +129,9 @@ class Tracer:
             features=dict(seen.agreement.features) if seen.agreement else {},
             demonstrations=tuple(one.demonstration.id for one in seen.demonstrations),
             prompt=tuple(m.model_dump(exclude_unset=True) for m in shown.messages),
+            prompt_parts=seen.asked_parts(),
+            tools=tuple(request.tools or ()),
+            tools_sha256=tools_sha256(request.tools),
             usage=usage,
             estimated=tuple(role for role in ROLES if role in usage and role in estimated),
             cost_usd={role: price.cost_usd(usage[role]) for role, price in prices.items()},
@@ -148,28 +152,44 @@ class Tracer:
             await self._traces.append(trace)
         except StoreError as error:
             outcome = error
-        self._settled(trace.id, outcome)
+        self._settled(trace.id, _ignored, outcome)
         _tell(trace)
 
-    def post(self, trace: Trace) -> bool:
+    def post(
+        self, trace: Trace, settled: Callable[[StoreError | None], object] | None = None
+    ) -> bool:
         """Has a trace kept for which nobody waits; ``False`` if it has to be waited for.
 
         One that cannot be kept is counted and fails nothing.
+
+        Args:
+            trace: Which.
+            settled: Called with ``None`` when it is durable, else with what it is lost for.
         """
         if self._posted is None:
             return False
         try:
-            if not self._posted.post(trace, partial(self._settled, trace.id)):
+            if not self._posted.post(trace, partial(self._settled, trace.id, settled or _ignored)):
                 return False
         except StoreError as error:
-            self._settled(trace.id, error)
+            self._settled(trace.id, settled or _ignored, error)
         _tell(trace)
         return True
 
-    def _settled(self, id: str, outcome: StoreError | None) -> None:
+    def _settled(
+        self,
+        id: str,
+        settled: Callable[[StoreError | None], object],
+        outcome: StoreError | None,
+    ) -> None:
         if outcome is not None:
             self.lost += 1
             logger.error("trace %s is lost: %s", id, outcome)
+        settled(outcome)
+
+
+def _ignored(_: StoreError | None) -> None:
+    return None
 
 
 def _tell(trace: Trace) -> None:

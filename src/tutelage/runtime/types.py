@@ -294,7 +294,9 @@ class Decision(BaseModel):
     detail: str | None = None
     """The parameter or the tool that the reason is about, where it is about one."""
     propensity: float | None = None
-    """Probability with which chance alone chose so, where it did."""
+    """Probability with which chance alone drew the episode into its arm, where it did."""
+    chance: float | None = None
+    """Probability with which a toss at this step chose who serves; ``None``: none decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +422,12 @@ class Trace(BaseModel):
     """Ids of the demonstrations in the student's prompt, in prompt order."""
     prompt: tuple[dict[str, Any], ...] = ()
     """Messages that the student got, or the teacher if the student was not asked."""
+    prompt_parts: dict[str, int] = Field(default_factory=dict)
+    """Tokens of the student's prompt, counted here: system, demonstrations, history."""
+    tools: tuple[dict[str, Any], ...] = Field(default=(), exclude=True)
+    """Definitions of the tools that the step offered, as the client sent them; stored once."""
+    tools_sha256: str | None = None
+    """What they are stored under; ``None``: no tool was offered."""
     usage: dict[Served, Usage] = Field(default_factory=dict)
     """Tokens by component, losing samples included."""
     estimated: tuple[Served, ...] = ()

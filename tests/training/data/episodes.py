@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from tutelage.runtime.offered_tools import tools_sha256
 from tutelage.runtime.types import (
     Decision,
     EpisodeRecord,
@@ -93,6 +95,16 @@ def played(
         for step, action, agrees in audits
     }
     return RecordedEpisode(episode, tuple(traces), said, family)
+
+
+def offering(recorded: RecordedEpisode, *names: str) -> RecordedEpisode:
+    """The episode with a tool of such a name offered at each step; an empty name: none."""
+    traces = []
+    for trace, name in zip(recorded.traces, names, strict=True):
+        tools = ({"type": "function", "function": {"name": name}},) if name else ()
+        offered = {"tools": tools, "tools_sha256": tools_sha256(tools)}
+        traces.append(trace.model_copy(update=offered))
+    return replace(recorded, traces=tuple(traces))
 
 
 def all_ids(recorded: RecordedEpisode) -> frozenset[str]:

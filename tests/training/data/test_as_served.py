@@ -29,6 +29,7 @@ CALL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "search", "arguments": '{"what": "pen"}'},
 }
+TOOL = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
 CALL_ANSWER = Message(role="assistant", content=None, tool_calls=[CALL])
 
 
@@ -85,7 +86,11 @@ async def test_a_step_is_trained_on_as_the_student_will_be_asked(
         )
         async with runtime.episode(goal="tidy up.", id=id) as episode:
             for step in range(len(ACTIONS)):
-                request = {"model": "agent", "messages": transcript(step, calls=calls)}
+                request: dict[str, Any] = {
+                    "model": "agent",
+                    "messages": transcript(step, calls=calls),
+                    **({"tools": [TOOL]} if calls else {}),
+                }
                 await runtime.complete(ChatRequest.model_validate(request), episode=episode)
             await episode.feedback(success=True)
         await runtime.aclose()
@@ -105,4 +110,6 @@ async def test_a_step_is_trained_on_as_the_student_will_be_asked(
     ]
     trained = [list(example.messages[:-1]) for example in dataset.examples]
     assert len(trained) == len(asked) == len(ACTIONS)
+    offered = [list(example.tools) or None for example in dataset.examples]
+    assert offered == [request.tools for request in student.requests]
     assert [without_ids(one) for one in trained] == [without_ids(one) for one in asked]

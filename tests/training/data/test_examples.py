@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.training.data.episodes import MIXED, TAUGHT, Row, all_ids, played, record, words
+from tests.training.data.episodes import (
+    MIXED,
+    TAUGHT,
+    Row,
+    all_ids,
+    offering,
+    played,
+    record,
+    words,
+)
 
 from tutelage.runtime.prompt import PromptSettings, render
 from tutelage.runtime.steps import read_step
@@ -192,3 +201,23 @@ def test_loss_is_on_the_teachers_answers_and_nowhere_else(shape: Shape, served: 
     for example in examples:
         assert all(example.messages[i]["role"] == "assistant" for i in example.supervised)
         assert list(example.supervised) == sorted(example.supervised)
+
+
+def names(example: TrainingExample) -> list[str]:
+    return [tool["function"]["name"] for tool in example.tools]
+
+
+def test_each_step_has_the_tools_that_it_offered() -> None:
+    recorded = offering(played(TAUGHT), "open", "", "take")
+    assert [names(example) for example in made(recorded)] == [["open"], [], ["take"]]
+
+
+def test_a_trajectory_whose_tools_change_is_one_chat_for_each_set() -> None:
+    first, second = made(offering(played(TAUGHT), "open", "take", "open"), WHOLE)
+    assert (first.id, names(first), answers(first)) == (
+        "e1",
+        ["open"],
+        ["open box", "move mug to shelf"],
+    )
+    assert (second.id, names(second), answers(second)) == ("e1:tools1", ["take"], ["take mug"])
+    assert second.messages == first.messages[: len(second.messages)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.data.episodes import TAUGHT, played, record, words
+from tests.training.data.episodes import TAUGHT, offering, played, record, words
 
 from tutelage.runtime.errors import MissingExtra, TrainingError
 from tutelage.training.data.dataset import Dataset, DatasetSettings, build_dataset
@@ -31,6 +31,25 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert lineage.report == made.report
     assert lineage.code_version == __version__
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_tools_are_kept_and_a_file_without_them_is_still_read(tmp_path: Path) -> None:
+    import duckdb
+
+    new, old = tmp_path / "new.parquet", tmp_path / "old.parquet"
+    rules = DatasetSettings(TraceRules(frozenset({"acme"})))
+    offered = build_dataset([offering(played(TAUGHT), "go", "go", "")], rules, words)
+    write_dataset(offered, new)
+    lineage = write_dataset(dataset(), tmp_path / "plain.parquet")
+    told = lineage.model_dump_json().replace("'", "''")
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * EXCLUDE (tools) FROM '{tmp_path}/plain.parquet') TO '{old}' "
+            f"(FORMAT parquet, KV_METADATA {{tutelage: '{told}'}})"
+        )
+    assert read_dataset(new).examples == offered.examples
+    assert [len(one.tools) for one in offered.examples] == [1, 1, 0]
+    assert read_dataset(old).examples == dataset().examples
 
 
 def test_nothing_but_null_stands_where_nothing_is_known(tmp_path: Path) -> None:

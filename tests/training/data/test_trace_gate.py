@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.training.data.episodes import MIXED, TAUGHT, Row, played, record
+from tests.training.data.episodes import MIXED, TAUGHT, Row, offering, played, record
 
 from tutelage.training.data.recorded import RecordedEpisode
 from tutelage.training.data.reject import Reject, RejectReason
@@ -52,6 +52,29 @@ def test_one_forbidden_step_forbids_the_episode() -> None:
     forbidden = recorded.traces[1].model_copy(update={"no_train": True})
     mixed = RecordedEpisode(recorded.episode, (*recorded.traces[:1], forbidden))
     assert reasons(mixed) == {"e1-0": "no_train", "e1-1": "no_train"}
+
+
+def test_nothing_is_learnt_from_an_episode_in_which_a_revoked_key_wrote() -> None:
+    recorded = played(TAUGHT)
+    keyed = [
+        trace.model_copy(update={"key_id": key})
+        for trace, key in zip(recorded.traces, ("good", "bad", None), strict=True)
+    ]
+    mixed = RecordedEpisode(recorded.episode, tuple(keyed))
+    revoking = TraceRules(RULES.tenants, revoked_writers=frozenset({"bad"}))
+    assert reasons(mixed) == {}
+    assert set(reasons(mixed, TraceGate(revoking)).values()) == {"revoked_writer"}
+    assert len(reasons(mixed, TraceGate(revoking))) == 3
+    others = TraceRules(RULES.tenants, revoked_writers=frozenset({"another"}))
+    assert reasons(mixed, TraceGate(others)) == {}
+
+
+def test_a_step_whose_tools_are_not_stored_does_not_pass() -> None:
+    recorded = offering(played(TAUGHT), "open", "open", "open")
+    lost = recorded.traces[1].model_copy(update={"tools": ()})
+    traces = (recorded.traces[0], lost, recorded.traces[2])
+    assert reasons(recorded) == {}
+    assert reasons(RecordedEpisode(recorded.episode, traces)) == {"e1-1": "unknown_tools"}
 
 
 def test_a_strangers_trace_in_an_episode_is_left_alone() -> None:

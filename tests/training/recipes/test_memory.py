@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,12 @@ import torch
 from tests.training.recipes.toys import example, settings
 
 from tutelage.runtime.errors import TrainingError
-from tutelage.training.recipes.memory import is_out_of_memory, memory_advice, peak_memory_bytes
+from tutelage.training.recipes.memory import (
+    give_memory_back,
+    is_out_of_memory,
+    memory_advice,
+    peak_memory_bytes,
+)
 from tutelage.training.recipes.packing import Batch, collate
 from tutelage.training.recipes.tokenized import load_tokenizer
 
@@ -57,6 +64,25 @@ def test_other_errors_pass(tiny_llama: Path) -> None:
 
 def test_the_peak_of_this_process_is_counted_in_bytes() -> None:
     assert peak_memory_bytes() > 50_000_000
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another allocator than glibc's"
+)
+def test_what_a_run_has_freed_goes_back_to_the_system() -> None:
+    # Small blocks between ones that live: the allocator keeps them until it is told.
+    blocks = [bytes(60_000) for _ in range(4000)]
+    kept = blocks[::100]
+    del blocks
+    before = _resident_bytes()
+    give_memory_back()
+    assert _resident_bytes() < before - 100_000_000
+    assert len(kept) == 40
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_on_a_gpu_its_own_counter_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,11 +52,14 @@ def test_more_useful_demonstrations_are_found_on_held_out_steps(
     rank: int | None, tmp_path: Path
 ) -> None:
     held_out = steps(200, seed=1)
-    trained = train_retriever(steps(400, seed=0), tmp_path / "r", chosen(rank=rank))
+    trained = train_retriever(
+        steps(400, seed=0), tmp_path / "r", chosen(rank=rank), embedder="hash-256"
+    )
     before = recall_of_useful(held_out, None, 3)
     after = recall_of_useful(held_out, trained.projection, 3)
     assert after > before + 0.1
     assert trained.losses[-1] < trained.losses[0]
+    assert trained.projection.embedder == "hash-256"
 
 
 def test_shuffled_usefulness_teaches_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ from tests.training.recipes.toys import chat, example
 
 from tutelage.runtime.errors import NoExamples, TrainingError
 from tutelage.runtime.models.generation import TextGenerator
-from tutelage.training.recipes.tokenized import ChatTokenizer, TokenizedChat, load_tokenizer
+from tutelage.training.recipes.tokenized import (
+    ChatTokenizer,
+    TokenizedChat,
+    load_tokenizer,
+    template_tools,
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +102,45 @@ def test_a_template_that_rewrites_the_past_is_refused(
         strict.encode(example(0), 120)
     step = example(0).model_copy(update={"supervised": (4,)})
     assert strict.encode(step, 120) is not None
+
+
+WITH_TOOLS = (
+    "{% for t in tools or [] %}<s>{{ t | tojson }}</s>{% endfor %}"
+    "{% for m in messages %}<s>{{ m['role'][0] }}:{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>a:{% endif %}"
+)
+
+
+def test_tools_stand_in_the_prompt_as_the_template_shows_them_when_served(
+    make_tiny_llama: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = load_tokenizer(make_tiny_llama(tmp_path, template=WITH_TOOLS))
+    shape = {"type": "object", "properties": {}}
+    sent = {"function": {"parameters": shape, "odd": 1, "name": "go"}, "type": "function"}
+    offered = example(0).model_copy(update={"tools": (sent,)})
+    as_served = [
+        {"type": "function", "function": {"name": "go", "description": None, "parameters": shape}}
+    ]
+    prompt = made.tokenizer.apply_chat_template(
+        list(offered.messages[:2]), tools=as_served, tokenize=False, add_generation_prompt=True
+    )
+    encoded, plain = made.encode(offered, 500), made.encode(example(0), 500)
+    assert encoded is not None
+    assert plain is not None
+    ids = tuple(made.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    assert encoded.tokens[: len(ids)] == ids
+    assert learned(made, encoded) == learned(made, plain) == "ash</s>bay</s>"
+    assert len(encoded.tokens) > len(plain.tokens)
+
+
+def test_a_strict_function_and_a_tool_that_is_no_function_are_shown_as_they_are() -> None:
+    strict = {"type": "function", "function": {"name": "go", "strict": True}}
+    shown = {"name": "go", "description": None, "parameters": None, "strict": True}
+    assert template_tools([strict, {"type": "custom"}]) == [
+        {"type": "function", "function": shown},
+        {"type": "custom"},
+    ]
+    assert template_tools([]) is None
 
 
 @pytest.mark.parametrize(

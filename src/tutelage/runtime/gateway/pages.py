@@ -139,7 +139,9 @@ class Pages:
                 caller.tenant, episode_id=episode_id, served="student", limit=1
             )
             if served:
-                self._parts.watch.ended(episode_id, feedback.success)
+                self._parts.watch.ended(episode_id, feedback.success, served[0].student)
+        if self._parts.judged is not None and feedback.success is not None:
+            self._parts.judged(caller.tenant, episode_id)
         return {"object": "feedback", "episode_id": episode_id, "success": feedback.success}
 
     async def _decision(self, caller: Caller, id: str) -> dict[str, Any]:

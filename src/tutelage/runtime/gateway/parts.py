@@ -12,6 +12,7 @@ from tutelage.runtime.gateway.alias import Aliases
 from tutelage.runtime.gateway.caller import Caller
 from tutelage.runtime.gateway.conversations import Conversations
 from tutelage.runtime.gateway.episodes import Episodes
+from tutelage.runtime.gateway.scribe import Scribe
 from tutelage.runtime.gateway.stored_responses import StoredResponses
 from tutelage.runtime.gateway.visitors import LocalVisitors
 from tutelage.runtime.prompt import CountTokens
@@ -80,5 +81,9 @@ class Parts:
     aclose: Callable[[], Awaitable[None]]
     watch: DriftWatch | None = None
     """Hears how episodes end in which the student served."""
+    judged: Callable[[str, str], None] | None = None
+    """Called with tenant and id of an episode whose outcome was stored; returns at once."""
     releases: StudentReleases | None = None
     """``None``: the student always acts as it is configured."""
+    scribe: Scribe | None = None
+    """Writes the traces of relayed calls; ``None``: they are written here."""

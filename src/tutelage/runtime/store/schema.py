@@ -51,6 +51,16 @@ traces = Table(
     Index("traces_by_time", "tenant", "created_at_s"),
 )
 
+# Tools that steps have offered together: a trace names them by their hash.
+tool_definitions = Table(
+    "tool_definitions",
+    metadata,
+    Column("tenant", String(128), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("tools", JSON, nullable=False),
+    PrimaryKeyConstraint("tenant", "sha256"),
+)
+
 trajectories = Table(
     "trajectories",
     metadata,

@@ -19,18 +19,18 @@ logger = logging.getLogger(__name__)
 _MAGIC = b"tutelage-spool 1 "
 _HEADER_BYTES = len(_MAGIC) + len(b"0000000000000000 00000000\n")
 _TAIL_BYTES = 65536
-Kind = Literal["trace", "episode"]
+Kind = Literal["trace", "episode", "tools"]
 _KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Record:
-    """A trace or an episode on its way to the database.
+    """A trace, an episode, or the tools of traces, on its way to the database.
 
     Given as an object or as JSON; the other form is made where somebody asks for it.
 
     Args:
         kind: What it is.
-        body: The JSON form of the pydantic model.
+        body: The JSON form of the pydantic model; of tools, their row.
         encoded: The same as text.
         columns: Of a trace, the values of its row but for the body, where they are known.
     """

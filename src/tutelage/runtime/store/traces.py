@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -28,6 +29,12 @@ from tutelage.runtime.store.database import (
     redact,
 )
 from tutelage.runtime.store.spool import Kind, Record, Spool
+from tutelage.runtime.store.tool_definitions import (
+    KeptTools,
+    tools_queries,
+    tools_row,
+    with_tools,
+)
 from tutelage.runtime.store.writer import (
     BatchLimits,
     BatchWriter,
@@ -37,6 +44,8 @@ from tutelage.runtime.store.writer import (
     Unstorable,
 )
 from tutelage.runtime.types import EpisodeRecord, Served, Trace
+
+logger = logging.getLogger(__name__)
 
 _START_DRAIN_S = 2.0
 
@@ -87,6 +96,7 @@ class SqlTraceStore:
         self._engine = open_engine(database) if isinstance(database, str) else database
         self._writer = BatchWriter(self._commit, spool, clock=clock, limits=limits)
         self._identity: tuple[int, int] | None = None
+        self._kept_tools = KeptTools()
 
     async def __aenter__(self) -> Self:
         try:
@@ -124,7 +134,15 @@ class SqlTraceStore:
         Raises:
             StoreError: The trace could be neither stored nor spooled.
         """
-        await self._writer.put(_trace_record(trace))
+        record = _trace_record(trace)
+        tools = self._kept_tools.missing(trace)
+        if tools is not None:
+            try:
+                await self._writer.put(tools)
+                self._kept_tools.add(trace)
+            except StoreError as error:
+                logger.warning("the tools of trace %s are not stored: %s", trace.id, error)
+        await self._writer.put(record)
 
     def post(self, trace: Trace, settle: Settle) -> bool:
         """Leaves a trace to be stored soon; ``False`` if too many wait, and nothing was done.
@@ -136,7 +154,11 @@ class SqlTraceStore:
         Raises:
             StoreError: It cannot be stored.
         """
-        return self._writer.post(_trace_record(trace), settle)
+        record = _trace_record(trace)
+        tools = self._kept_tools.missing(trace)
+        if tools is not None and not self._writer.post(tools, self._kept_tools.settle(trace)):
+            return False
+        return self._writer.post(record, settle)
 
     async def record_episode(self, episode: EpisodeRecord) -> None:
         """Creates the episode, or updates the fields that are not ``None``.
@@ -212,8 +234,14 @@ class SqlTraceStore:
         return await self._read_episodes(query)
 
     async def _read_traces(self, query: Select[Any]) -> list[Trace]:
-        rows = await self._writer.call(lambda: self._read(query))
-        return [_read_as(Trace, row["body"]) for row in rows]
+        traces: list[Trace] = []
+
+        def read() -> Mapping[tuple[str, str], Any]:
+            traces.extend(_read_as(Trace, row["body"]) for row in self._read(query))
+            return self._tools(traces)
+
+        tools = await self._writer.call(read)
+        return [with_tools(trace, tools) for trace in traces]
 
     async def _read_episodes(self, query: Select[Any]) -> list[EpisodeRecord]:
         rows = await self._writer.call(lambda: self._read(query))
@@ -226,6 +254,14 @@ class SqlTraceStore:
                 return [dict(row) for row in connection.execute(query).mappings()]
         except (SQLAlchemyError, ValueError) as error:
             raise StoreError(f"{self._name} cannot be read: {reason(error)}") from error
+
+    def _tools(self, traces: Sequence[Trace]) -> Mapping[tuple[str, str], Any]:
+        """Definitions by tenant and hash."""
+        found: dict[tuple[str, str], Any] = {}
+        for query in tools_queries(traces):
+            for row in self._read(query):
+                found[row["tenant"], row["sha256"]] = row["tools"]
+        return found
 
     def _commit(self, records: Sequence[Record], lock_wait_s: float) -> None:
         try:
@@ -262,6 +298,8 @@ class SqlTraceStore:
             return
         if self._identity is not None:
             self._engine.dispose()
+        # What was kept may be in a file that is gone.
+        self._kept_tools = KeptTools()
         try:
             migrate(self._engine)
         except SchemaTooNew:
@@ -348,6 +386,9 @@ def _insert(connection: Connection, records: Sequence[Record]) -> None:
         connection.execute(insert(schema.traces).on_conflict_do_nothing(), rows)
     elif traces:
         _insert_at_once(connection, traces)
+    tools = [tools_row(record) for record in records if record.kind == "tools"]
+    if tools:
+        connection.execute(insert(schema.tool_definitions).on_conflict_do_nothing(), tools)
     if episodes:
         connection.execute(_upsert_episode(insert(schema.episodes)), episodes)
 

@@ -19,7 +19,7 @@ from tutelage.training.data.recorded import RecordedEpisode
 from tutelage.training.data.reject import GateReport, Reject, report_of
 from tutelage.training.data.selection import drop_mastered, farthest
 from tutelage.training.data.similarity import Similarity
-from tutelage.training.data.trace_gate import TraceGate, TraceRules
+from tutelage.training.data.trace_gate import TraceGate, TraceRules, is_revoked
 
 Mixing = Literal["as_found", "uniform", "deferral"]
 """Weights by family: those of the examples, equal, or by how often the student defers."""
@@ -102,7 +102,7 @@ def build_dataset(
     )
     gated = gate.judge(made)
     report = _report(verdicts.seen, verdicts.rejects, len(made), gated.rejects)
-    allowed = [one for one in ordered if _is_allowed(one, settings.traces.tenants)]
+    allowed = [one for one in ordered if _is_allowed(one, settings.traces)]
     hard = drop_mastered(gated.examples, Mastery(allowed), settings.least_difficulty)
     kept = hard if settings.most_examples is None else farthest(hard, settings.most_examples)
     if not kept:
@@ -126,9 +126,11 @@ def digest_of(examples: Sequence[TrainingExample], settings: DatasetSettings) ->
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _is_allowed(recorded: RecordedEpisode, tenants: frozenset[str]) -> bool:
+def _is_allowed(recorded: RecordedEpisode, rules: TraceRules) -> bool:
     """Whether anything may be learnt from an episode, be it a rate."""
-    return recorded.episode.tenant in tenants and not any(t.no_train for t in recorded.traces)
+    if recorded.episode.tenant not in rules.tenants or is_revoked(recorded, rules.revoked_writers):
+        return False
+    return not any(trace.no_train for trace in recorded.traces)
 
 
 def _report(

@@ -24,6 +24,8 @@ class TrainingExample(BaseModel):
     episode_id: str
     messages: tuple[dict[str, Any], ...]
     """The chat in the OpenAI shape, as the student will see it when it serves."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Definitions of the tools that are offered with it, in the OpenAI shape."""
     supervised: tuple[int, ...]
     """Indexes of the assistant's messages that carry loss, ascending."""
     origin: Origin = "teacher"

@@ -146,9 +146,12 @@ def _trajectories(
 ) -> tuple[TrainingExample, ...]:
     """The whole chat; and one that ends with the teacher's word for each audited step."""
     steps = recorded.steps()
-    own = [lesson for lesson in taught if steps[lesson.step].decision.served == "teacher"]
+    served = [lesson for lesson in taught if steps[lesson.step].decision.served == "teacher"]
     made = []
-    if own:
+    # A template shows tools once: turns at which others were offered are in a chat of their own.
+    offered = list(dict.fromkeys(steps[lesson.step].tools_sha256 for lesson in served))
+    for number, digest in enumerate(offered):
+        own = [lesson for lesson in served if steps[lesson.step].tools_sha256 == digest]
         turns = tuple(chat.answers[lesson.step] for lesson in own)
         mixed = [lesson.origin for lesson in own if lesson.origin != "teacher"]
         # Named after the rarest kind that it holds.
@@ -156,7 +159,7 @@ def _trajectories(
         made.append(
             _example(
                 recorded,
-                id=recorded.episode.id,
+                id=f"{recorded.episode.id}:tools{number}" if number else recorded.episode.id,
                 messages=chat.messages[: turns[-1] + 1],
                 supervised=turns,
                 taught=own,
@@ -165,7 +168,7 @@ def _trajectories(
             )
         )
     for lesson in taught:
-        if lesson not in own:
+        if lesson not in served:
             made.append(corrected(recorded, chat, lesson))
     return tuple(made)
 
@@ -191,7 +194,8 @@ def _prompt(
     count_tokens: CountTokens,
 ) -> tuple[Message, ...]:
     """The prompt that the student gets at a step without demonstrations."""
-    request = ChatRequest(model=trace.model, messages=list(sent))
+    tools = [dict(tool) for tool in trace.tools] or None
+    request = ChatRequest(model=trace.model, messages=list(sent), tools=tools)
     step = read_step(request, tenant=trace.tenant, episode_id=recorded.episode.id, goal=trace.goal)
     try:
         rendered = render(request, step, (), settings.prompt, count_tokens)
@@ -258,6 +262,7 @@ def _example(
         tenant=recorded.episode.tenant,
         episode_id=recorded.episode.id,
         messages=tuple(_plain(message) for message in messages),
+        tools=recorded.steps()[taught[0].step].tools,
         supervised=supervised,
         origin=origin,
         task=task,

@@ -33,11 +33,14 @@ _COLUMNS = {
     "task": "VARCHAR",
     "goal": "VARCHAR",
     "messages": "VARCHAR",
+    "tools": "VARCHAR",
     "supervised": "BIGINT[]",
     "actions": "VARCHAR[]",
     "weight": "DOUBLE",
     "trace_ids": "VARCHAR[]",
 }
+
+_JSON_COLUMNS = ("messages", "tools")
 
 
 class Lineage(BaseModel):
@@ -134,7 +137,13 @@ def read_dataset(path: Path) -> Exported:
     duckdb = _duckdb()
     try:
         with duckdb.connect() as connection:
-            names = ", ".join(_COLUMNS)
+            stored = connection.execute(
+                "SELECT name FROM parquet_schema(?)", [str(path)]
+            ).fetchall()
+            # A file of an earlier release has no tools.
+            names = ", ".join(
+                name if name != "tools" or (name,) in stored else "'[]'" for name in _COLUMNS
+            )
             rows = connection.execute(
                 f"SELECT {names} FROM read_parquet(?)", [str(path)]
             ).fetchall()
@@ -157,12 +166,13 @@ def is_protected(task_id: str) -> bool:
 
 def _row(example: TrainingExample) -> dict[str, Any]:
     row = example.model_dump(mode="json")
-    return {**row, "messages": json.dumps(row["messages"], ensure_ascii=False)}
+    return row | {name: json.dumps(row[name], ensure_ascii=False) for name in _JSON_COLUMNS}
 
 
 def _example(row: Sequence[Any]) -> TrainingExample:
     named = dict(zip(_COLUMNS, row, strict=True))
-    return TrainingExample.model_validate({**named, "messages": json.loads(named["messages"])})
+    read = {name: json.loads(named[name]) for name in _JSON_COLUMNS}
+    return TrainingExample.model_validate(named | read)
 
 
 def _quoted(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tutelage.runtime.offered_tools import encoded_tools
 from tutelage.runtime.prompt import CountTokens
 from tutelage.training.data.example import TrainingExample
 from tutelage.training.data.reject import Reject, RejectReason
@@ -103,6 +104,8 @@ class ExampleGate:
         if not answers or any(not _words_of(answer) for answer in answers):
             return RejectReason.EMPTY_ACTION
         tokens = sum(self._count_tokens(_told(m)) for m in example.messages)
+        if example.tools:
+            tokens += self._count_tokens(encoded_tools(example.tools))
         if tokens > self._rules.max_tokens:
             return RejectReason.TOO_LONG
         words = [word for answer in answers for word in _words_of(answer)]
@@ -135,9 +138,12 @@ def opening_text(example: TrainingExample) -> str:
 
 
 def fingerprint(example: TrainingExample) -> str:
-    """Equal for examples that teach the same: chat, loss and task."""
+    """Equal for examples that teach the same: chat, tools, loss and task."""
     messages = [_without_ids(message) for message in example.messages]
-    return json.dumps([messages, example.supervised, example.task], sort_keys=True)
+    told: list[Any] = [messages, example.supervised, example.task]
+    if example.tools:
+        told.append(example.tools)
+    return json.dumps(told, sort_keys=True)
 
 
 def most_frequent_ngram(words: Sequence[str], length: int) -> int:

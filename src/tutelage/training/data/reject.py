@@ -18,6 +18,8 @@ class RejectReason(StrEnum):
     """Its tenant is not one of those that are allowed, or not that of its episode."""
     NO_TRAIN = "no_train"
     """A client forbade to learn from it, or from another step of its episode."""
+    REVOKED_WRITER = "revoked_writer"
+    """It came with a key that was revoked, or another step of its episode did."""
     NOT_SUCCESSFUL = "not_successful"
     """Its episode failed, or nobody said how it ended."""
     EVALUATION_TASK = "evaluation_task"
@@ -36,6 +38,8 @@ class RejectReason(StrEnum):
     """Too many control, private, unassigned or replacement characters."""
     REFUSED_ACTION = "refused_action"
     """The environment refused the action."""
+    UNKNOWN_TOOLS = "unknown_tools"
+    """The definitions of the tools that were offered are not stored, so the prompt is not known."""
     # Of an example.
     TOO_LONG = "too_long"
     """More tokens than the student is trained on."""

@@ -25,6 +25,8 @@ class TraceRules:
     """Whose traces are taken."""
     evaluation_tasks: frozenset[str] = frozenset()
     """Ids of the tasks that measure."""
+    revoked_writers: frozenset[str] = frozenset()
+    """Ids of the keys from whose episodes nothing may be learnt; the tenants' own."""
     refusals: tuple[str, ...] = REFUSALS
     max_odd_unicode: float = 0.05
     """Highest share of odd characters in observation and answer, each by itself."""
@@ -90,6 +92,8 @@ class TraceGate:
             return RejectReason.TENANT
         if is_forbidden:
             return RejectReason.NO_TRAIN
+        if is_revoked(recorded, self._rules.revoked_writers):
+            return RejectReason.REVOKED_WRITER
         if episode.task_id in self._rules.evaluation_tasks:
             return RejectReason.EVALUATION_TASK
         return None
@@ -110,7 +114,9 @@ class TraceGate:
             return RejectReason.UNFINISHED
         if trace.id not in latest:
             return RejectReason.SUPERSEDED
-        return None if is_complete else RejectReason.INCOMPLETE
+        if not is_complete:
+            return RejectReason.INCOMPLETE
+        return RejectReason.UNKNOWN_TOOLS if trace.tools_sha256 and not trace.tools else None
 
     def _answer(
         self, recorded: RecordedEpisode, trace: Trace, following: str
@@ -131,6 +137,11 @@ class TraceGate:
         if not is_student and is_refusal(following, self._rules.refusals):
             return RejectReason.REFUSED_ACTION
         return None
+
+
+def is_revoked(recorded: RecordedEpisode, writers: Collection[str]) -> bool:
+    """Whether a step of an episode came with one of these keys."""
+    return any(trace.key_id is not None and trace.key_id in writers for trace in recorded.traces)
 
 
 def odd_unicode_share(text: str) -> float:

@@ -69,6 +69,13 @@ class QueryProjection:
 
     matrix: Vectors
     """(width, width)."""
+    embedder: str = ""
+    """Name of the embedder whose queries it was trained on; empty: unknown."""
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        return int(self.matrix.shape[-1])
 
     def project(self, queries: Vectors) -> Vectors:
         """Unit rows to unit rows, (n, width) each."""
@@ -90,7 +97,8 @@ class QueryProjection:
         except ImportError as error:
             raise MissingExtra("safetensors", "train") from error
         verify_folder(folder)
-        return QueryProjection(load_file(folder / WEIGHTS_FILE)["matrix"])
+        told = json.loads((folder / SETTINGS_FILE).read_bytes())
+        return QueryProjection(load_file(folder / WEIGHTS_FILE)["matrix"], told.get("embedder", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,8 @@ def train_retriever(
     settings: RetrieverSettings | None = None,
     watch: Watch | None = None,
     timer: Callable[[], float] = time.monotonic,
+    *,
+    embedder: str = "",
 ) -> TrainedRetriever:
     """Learns a projection of queries whose scores of demonstrations follow the teacher's.
 
@@ -125,6 +135,8 @@ def train_retriever(
         settings: How.
         watch: Called after each optimizer step; its tokens are scored demonstrations.
         timer: A monotonic clock in seconds.
+        embedder: Name of the embedder that made the vectors; a projection that is to be configured
+            needs it.
 
     Raises:
         NoExamples: No step has two candidates that differ in usefulness.
@@ -179,7 +191,14 @@ def train_retriever(
     def fill(folder: Path) -> None:
         save_file({"matrix": matrix}, folder / WEIGHTS_FILE)
         (folder / SETTINGS_FILE).write_text(
-            json.dumps({"settings": asdict(chosen), "steps": len(useful), "losses": losses})
+            json.dumps(
+                {
+                    "embedder": embedder,
+                    "settings": asdict(chosen),
+                    "steps": len(useful),
+                    "losses": losses,
+                }
+            )
         )
 
     write_folder(out, fill, recipe="retriever")

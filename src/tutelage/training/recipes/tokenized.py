@@ -175,7 +175,10 @@ class ChatTokenizer:
         messages = [plain(message) for message in example.messages[:end]]
         try:
             text: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=prompt
+                messages,
+                tools=template_tools(example.tools),
+                tokenize=False,
+                add_generation_prompt=prompt,
             )
         except (TemplateError, TypeError) as error:
             raise TrainingError(
@@ -205,6 +208,25 @@ def plain(message: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content, list):
         content = "".join(part.get("text", "") for part in content if isinstance(part, Mapping))
     return {**message, "content": content or ""}
+
+
+def template_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """Definitions as chat templates are given them when vLLM serves; ``None``: no tools.
+
+    A template shows them in the order of their fields: there it is name, description, parameters,
+    absent ones ``null``, then ``strict`` where it is set; unknown fields are left out.
+    """
+    made = []
+    for tool in tools:
+        function = tool.get("function")
+        if not isinstance(function, Mapping):
+            made.append(dict(tool))
+            continue
+        fields = {name: function.get(name) for name in ("name", "description", "parameters")}
+        if function.get("strict") is not None:
+            fields["strict"] = function["strict"]
+        made.append({"type": "function", "function": fields})
+    return made or None
 
 
 def load_tokenizer(checkpoint: Path) -> ChatTokenizer:
