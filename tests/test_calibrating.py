@@ -13,6 +13,7 @@ from tests.recorded_traffic import EASY, HARD, request, runtime_of, serve
 from tests.small_household import a_play, household, with_bank
 
 from tutelage.assembly import Assembly, open_assembly
+from tutelage.benchmarks.manifest import read_manifest
 from tutelage.benchmarks.progress import Unwatched
 from tutelage.benchmarks.results import read_results
 from tutelage.calibrating import (
@@ -79,6 +80,7 @@ async def calibrated(
         ({"alpha": 1.0}, "alpha = 1.0"),
         ({"delta": -0.1}, "delta = -0.1"),
         ({"thresholds": 0}, "thresholds = 0: give at least 1"),
+        ({"adaptive": 1.0}, "adaptive = 1.0: give a number between 0 and 1"),
     ],
 )
 def test_a_goal_out_of_range_is_refused(wrong: dict[str, Any], says: str) -> None:
@@ -135,6 +137,30 @@ async def test_a_finished_calibration_plays_nothing_again(assembly: Assembly, pl
 
     assert [read_results(play.out / stage) for stage in stages] == before
     assert (again.outcome, again.curve, repeated) == (first.outcome, first.curve, said)
+
+
+async def test_draws_are_compared_and_adaptive_ones_are_played(
+    assembly: Assembly, play: Play
+) -> None:
+    goal = replace(LENIENT, thresholds=1, adaptive=0.9, delta=0.3)
+
+    found, _ = await calibrated(assembly, play, goal)
+
+    assert [one.name for one in found.draws][:2] == ["all 3 agree", "2 of 3 agree"]
+    assert [one["name"] for one in to_json(found)["draws"]] == [one.name for one in found.draws]
+    manifest = read_manifest(play.out / "certify")
+    assert manifest is not None
+    (arm,) = manifest.arms.values()
+    assert isinstance(arm["options"], dict)
+    sure = arm["options"]["sure"]
+    assert isinstance(sure, float)
+    assert 0.0 <= sure <= 1.0
+    assert found.file is None or found.file.sure == sure
+
+
+async def test_recorded_steps_do_not_certify_adaptive_draws(assembly: Assembly) -> None:
+    with pytest.raises(ConfigError, match="--adaptive is for calibrating in a world"):
+        await calibrate_from_traces(assembly, "default", replace(LENIENT, adaptive=0.1), "step")
 
 
 FREE = {"input": 0.0, "output": 0.0}

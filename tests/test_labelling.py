@@ -12,17 +12,29 @@ from tests.small_household import with_bank
 
 from tutelage.assembly import Assembly
 from tutelage.cascade.canonical.registry import canonicalizer_named
+from tutelage.cascade.scores import IsotonicScore
+from tutelage.cascade.step_scores import StepCosts, StepScores
 from tutelage.labelling import (
+    Fitted,
     LabelledStep,
     begun_since,
     check_extra,
+    first_is_modal,
     fit_labelled,
     labelled_steps,
     prompt_features,
     recorded_steps,
 )
 from tutelage.runtime.errors import BenchmarkError, MissingExtra
-from tutelage.runtime.types import ChatRequest, Decision, Reason, Sample, StepAudit, Trace
+from tutelage.runtime.types import (
+    ChatRequest,
+    Decision,
+    EpisodeRecord,
+    Reason,
+    Sample,
+    StepAudit,
+    Trace,
+)
 
 STUDENT = Decision(served="student", reason=Reason.AGREED)
 TEACHER = Decision(served="teacher", reason=Reason.DISAGREED)
@@ -352,3 +364,54 @@ def test_a_missing_extra_shows_before_anything_is_played(monkeypatch: pytest.Mon
 
     with pytest.raises(MissingExtra, match=r"pip install 'tutelage\[calibrate\]'"):
         check_extra()
+
+
+# One sample or all.
+
+
+def fitted_on(rows: list[dict[str, float]], firsts: list[bool | None]) -> Fitted:
+    late = IsotonicScore("agreement", (0.0, 1.0), (0.0, 1.0), 0.5)
+    prior = IsotonicScore("similarity", (0.0, 1.0), (0.0, 1.0), 0.5)
+    episodes = [f"e{place % 100}" for place in range(len(rows))]
+    costs = StepCosts(0.01, 0.001, 0.01)
+    return Fitted(StepScores(None, prior, late), rows, [True] * len(rows), costs, episodes, firsts)
+
+
+def test_a_first_sample_decides_alike_where_it_names_what_most_name() -> None:
+    rows = [{"agreement": share} for share in (1.0, 0.6, 0.6, 1.0, 0.2)]
+
+    fitted = fitted_on(rows, [True, True, False, False, None])
+
+    assert fitted.same(0.9) == [True, False, False, False, True]
+    assert fitted.same(0.5) == [True, True, False, False, True]
+
+
+def test_one_sample_is_enough_from_the_prior_on_that_the_steps_show() -> None:
+    similar = [0.9] * 400 + [0.1] * 400
+    rows = [{"agreement": 1.0 if prior > 0.5 else 0.6, "similarity": prior} for prior in similar]
+
+    assert fitted_on(rows, [True] * 800).sure(0.9, 0.05, 0.05) == pytest.approx(0.9)
+    assert fitted_on(rows, [False] * 800).sure(0.9, 0.05, 0.05) is None
+
+
+def test_whether_the_first_sample_names_what_most_name() -> None:
+    said = [("a", "a", "b"), ("b", "a", "a"), ("", "a", "a"), ("a", "b")]
+
+    assert [first_is_modal(traced("e", 0, *one)) for one in said] == [True, False, None, True]
+
+
+# Traffic and replays.
+
+
+async def test_what_a_replay_played_into_the_store_is_no_traffic(assembly: Assembly) -> None:
+    replayed = f"calibrated-0.45-{'0' * 32}"
+    for id, task in ((replayed, "test-1"), (f"agent-{'1' * 32}", None), ("mine", "test-1")):
+        await assembly.traces.record_episode(
+            EpisodeRecord(id=id, tenant="default", task_id=task, created_at_s=1.0)
+        )
+        await assembly.traces.append(traced(id, 0, "look", decision=TEACHER, answer="look"))
+
+    steps, lacking = await recorded_steps(assembly, "default", 0.0)
+
+    assert {step.episode_id for step in steps} == {f"agent-{'1' * 32}", "mine"}
+    assert lacking == []

@@ -287,6 +287,21 @@ def test_no_file_is_no_file() -> None:
     assert policies(cascade__policy_file="").file is None
 
 
+def test_from_the_level_of_the_file_on_one_sample_is_drawn(tmp_path: Path) -> None:
+    path = written(tmp_path / "p.json", settings(), sure=0.0)
+    never = written(tmp_path / "never.json", settings(), sure=2.0)
+    plain = written(tmp_path / "plain.json", settings())
+
+    drawn = []
+    for file in (path, never, plain):
+        made = policies(cascade__policy="calibrated", cascade__policy_file=str(file))
+        plan = made.policy(Choice()).plan(step_after(), [shown("look", 0.5)])
+        assert isinstance(plan, SamplePlan)
+        drawn.append(plan.samples)
+
+    assert drawn == [1, 3, 3]
+
+
 def test_benefit_takes_no_floor_that_was_chosen_for_a_threshold(tmp_path: Path) -> None:
     path = written(tmp_path / "p.json", settings(), floor=0.5)
     given: dict[str, Any] = {

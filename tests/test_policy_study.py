@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.isolation import isolate
+from tests.scripted_endpoint import ScriptedEndpoint
 from tests.small_household import a_play, household, with_bank
 
 from tutelage.assembly import Assembly
@@ -17,7 +18,15 @@ from tutelage.cascade.scores import IsotonicScore
 from tutelage.cascade.step_scores import StepCosts, StepScores
 from tutelage.labelling import Fitted
 from tutelage.policies import Choice, Policies
-from tutelage.policy_study import Study, compare, play_study, quantiles, study_arms
+from tutelage.policy_study import (
+    Study,
+    check_families,
+    compare,
+    only,
+    play_study,
+    quantiles,
+    study_arms,
+)
 from tutelage.rehearsal import Play
 from tutelage.runtime.errors import BenchmarkError, ConfigError
 
@@ -62,7 +71,12 @@ ROUTER = (PromptClassifier((1.0,) * 256, 0.0), [n / 20 for n in range(21)])
 
 
 async def studied(
-    assembly: Assembly, play: Play, *, stop: asyncio.Event | None = None, watcher: Any = None
+    assembly: Assembly,
+    play: Play,
+    *,
+    stop: asyncio.Event | None = None,
+    watcher: Any = None,
+    chosen: tuple[str, ...] = (),
 ) -> tuple[Study | str, list[str]]:
     said: list[str] = []
     found = await play_study(
@@ -74,6 +88,7 @@ async def studied(
         watcher or Unwatched(),
         stop or asyncio.Event(),
         said.append,
+        chosen,
     )
     return found, said
 
@@ -141,6 +156,48 @@ def test_every_arm_can_be_made_from_its_options() -> None:
     ]
 
     assert len(made) == len(arms)
+
+
+def test_families_and_single_arms_can_be_chosen() -> None:
+    arms, families = study_arms("copying", fitted(), ROUTER, 3)
+
+    kept = only(arms, families, ("paper", "calibrated", "random-0.4"))
+
+    names = [arm.name for arm in kept]
+    assert names[0] == "teacher"
+    assert {families[name] for name in names} == {"teacher", "paper", "calibrated", "random"}
+    assert [name for name in names if families[name] == "random"] == ["random-0.4"]
+    assert only(arms, families, ()) == arms
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        (("calibrated", "random-0.5"), "'random-0.5' is not played; there are random-0.2, random-"),
+        (("paper", "random"), "a comparison takes arms of calibrated or benefit and of another"),
+        (("benefit", "teacher"), "a comparison takes arms of calibrated or benefit and of another"),
+    ],
+)
+def test_arms_that_make_no_comparison_are_refused(chosen: tuple[str, ...], told: str) -> None:
+    arms, families = study_arms("copying", fitted(), ROUTER, 2)
+
+    with pytest.raises(ConfigError, match=told):
+        only(arms, families, chosen)
+
+
+def test_names_of_no_family_are_refused() -> None:
+    check_families(("paper", "paper-early-stop", "calibrated-0.5"))
+
+    with pytest.raises(ConfigError, match=r"arm 'papers' is unknown: give families \(teacher, stu"):
+        check_families(("calibrated", "papers"))
+
+
+def test_a_family_of_which_a_student_has_no_arm_is_left_out() -> None:
+    arms, families = study_arms("copying", fitted(logprobs=False), ROUTER, 2)
+
+    kept = only(arms, families, ("logprob", "paper", "benefit"))
+
+    assert {families[arm.name] for arm in kept} == {"teacher", "paper", "benefit"}
 
 
 def test_quantiles_are_inner_ones_of_what_is_known() -> None:
@@ -212,3 +269,64 @@ async def test_labels_that_are_all_equal_compare_nothing(tmp_path: Path, play: P
     async with with_bank(tmp_path, "train:1", retrieval__enabled=False) as assembly:
         with pytest.raises(BenchmarkError, match="labels are equal: there is nothing to compare"):
             await studied(assembly, replace(play, max_steps=1))
+
+
+async def test_only_the_chosen_arms_are_played_and_more_can_follow(
+    assembly: Assembly, play: Play
+) -> None:
+    few, _ = await studied(assembly, play, chosen=("paper", "calibrated"))
+    more, _ = await studied(assembly, play, chosen=("paper", "calibrated", "random-0.4"))
+
+    assert isinstance(few, Study)
+    assert isinstance(more, Study)
+    assert set(few.families.values()) == {"teacher", "paper", "calibrated"}
+    assert set(more.families.values()) == {"teacher", "paper", "calibrated", "random"}
+    assert all(one in more.results for one in few.results)
+    assert len(more.results) > len(few.results)
+    assert {row["arm"] for row in compare(few, resamples=20)["arms"]} == few.families.keys()
+
+
+async def test_an_unknown_arm_is_refused_before_anything_is_played(
+    assembly: Assembly, play: Play
+) -> None:
+    with pytest.raises(ConfigError, match="arm 'judge' is unknown"):
+        await studied(assembly, play, chosen=("judge",))
+
+    assert not play.out.exists()
+
+
+def latest_action(body: dict[str, Any], index: int) -> str:
+    """Says what the prompt says last: the action of a demonstration, or its own."""
+    said = [one["content"] for one in body["messages"] if one["role"] == "assistant"]
+    return said[-1] if said else "look"
+
+
+async def test_a_student_behind_an_endpoint_is_asked_once_for_all_arms(tmp_path: Path) -> None:
+    with ScriptedEndpoint(latest_action) as student:
+        given = {"student.base_url": student.base_url, "student.model": "small"}
+        async with with_bank(tmp_path, **given) as assembly:
+            play = a_play(tmp_path / "out", "test:2", max_steps=4, jobs=1)
+            play = replace(play, samples=tmp_path / "out" / "samples.sqlite")
+            said: list[str] = []
+            study = await play_study(
+                assembly,
+                play,
+                "train:12-15",
+                "student",
+                1,
+                Unwatched(),
+                asyncio.Event(),
+                said.append,
+                ("student", "paper", "paper-early-stop", "calibrated", "random-0.4"),
+            )
+            asked = len(student.bodies)
+
+    assert isinstance(study, Study)
+    assert set(study.families.values()) == {"teacher", "student", "paper", "calibrated", "random"}
+    assert any("tells no log-probabilities" in line for line in said)
+    rows = {row["arm"]: row for row in compare(study, resamples=20)["arms"]}
+    early, together = rows["paper-early-stop"], rows["paper"]
+    assert early["success"] == together["success"]
+    assert early["teacher_share"] == together["teacher_share"]
+    steps = sum(row["steps"] * row["episodes"] for row in rows.values())
+    assert 0 < asked < steps

@@ -237,3 +237,46 @@ async def test_a_part_that_is_none_is_refused(tmp_path: Path, split: str) -> Non
 async def test_a_split_of_another_name_is_no_part(tmp_path: Path) -> None:
     with pytest.raises(WorldMissing, match="household has no split 'my-own'"):
         await split_tasks(a_play(tmp_path, "my-own"))
+
+
+# Samples that arms share.
+
+
+def counting(body: dict[str, Any], index: int) -> str:
+    return f"go to {body['seed'] + index}"
+
+
+async def test_arms_share_the_samples_of_the_student_and_their_bill(tmp_path: Path) -> None:
+    asking = replace(PAPER, student="student", demonstrations=False, guards=())
+    arms = [replace(asking, name=name) for name in ("one", "two")]
+    arms.append(replace(asking, name="in-turn", options={"draw": "sequential"}))
+    with ScriptedEndpoint(counting) as student:
+        given = {"student.base_url": student.base_url, "student.model": "small"}
+        async with with_bank(tmp_path, "train:1", **given) as assembly:
+            play = a_play(tmp_path / "out", "test:1", max_steps=4)
+            play = replace(play, samples=tmp_path / "samples.sqlite")
+            await replay(assembly, play, arms, Unwatched())
+            bodies = len(student.bodies)
+            await replay(assembly, replace(play, out=tmp_path / "again"), arms, Unwatched())
+
+    by_arm = {one.arm: one for one in read_results(play.out)}
+    again = {one.arm: one for one in read_results(tmp_path / "again")}
+    assert bodies == len(student.bodies) == 4
+    assert by_arm["one"].usage["student"] == by_arm["two"].usage["student"]
+    assert by_arm["one"].cost_usd == by_arm["two"].cost_usd == again["two"].cost_usd
+    # Two samples that differ decide; the third is not paid for.
+    together, in_turn = (by_arm[name].usage["student"].output_tokens for name in ("one", "in-turn"))
+    assert 0 < in_turn < together
+
+
+async def test_greedy_answers_of_a_teacher_are_kept_where_that_is_wanted(tmp_path: Path) -> None:
+    arms = [Arm(name, name, "always-teacher") for name in ("one", "two")]
+    with ScriptedEndpoint("look") as teacher:
+        given = {"teacher.base_url": teacher.base_url, "teacher.model": "large"}
+        async with with_bank(tmp_path, "train:1", **given) as assembly:
+            play = a_play(tmp_path / "out", "test:1", max_steps=3, teacher="model")
+            play = replace(play, samples=tmp_path / "samples.sqlite", keep_teacher=True)
+            await replay(assembly, play, arms, Unwatched())
+
+    assert [one.steps for one in read_results(play.out)] == [3, 3]
+    assert [body["temperature"] for body in teacher.bodies] == [0.0, 0.0, 0.0]

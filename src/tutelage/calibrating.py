@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tutelage.assembly import ANY_TEACHER, ORACLE, Assembly
 from tutelage.benchmarks.oracles import oracle_of
+from tutelage.draw_study import compare_draws
 from tutelage.labelling import (
     Fitted,
     check_extra,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tutelage.benchmarks.results import EpisodeResult
     from tutelage.cascade.calibration import Measured
     from tutelage.cascade.certificate import Certificate, Refusal, Unit
+    from tutelage.cascade.draws import Draws
     from tutelage.cascade.policy_file import PolicyFile
     from tutelage.cascade.risk_curve import Curve
     from tutelage.cascade.step_scores import ScoreKind
@@ -55,11 +57,17 @@ class Goal:
     """Thresholds in the grid."""
     student: StudentKind = "student"
     """Who acts in the place of the student."""
+    adaptive: float | None = None
+    """Share of steps that one sample may decide otherwise than all; absent: always all."""
 
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("delta", self.delta)):
             if not 0 < value < 1:
                 raise ConfigError(f"{name} = {value}: give a number between 0 and 1, both excluded")
+        if self.adaptive is not None and not 0 < self.adaptive < 1:
+            raise ConfigError(
+                f"adaptive = {self.adaptive}: give a number between 0 and 1, both excluded"
+            )
         if self.thresholds < 1:
             raise ConfigError(f"thresholds = {self.thresholds}: give at least 1")
 
@@ -78,6 +86,8 @@ class Calibration:
     right_share: float | None = None
     """Share of them in which the student was right."""
     stopped: Stopped = "finished"
+    draws: tuple[Draws, ...] = ()
+    """What ways to draw take of the samples of the steps that the score was fitted on."""
 
 
 async def calibrate_by_play(
@@ -135,6 +145,9 @@ async def calibrate_by_play(
     steps = await played_steps(assembly, explored)
     fitted = await fit_labelled(assembly, steps, goal.score)
     say(f"{len(steps)} labelled steps, the student right in {fitted.right_share:.2f} of them")
+    draws = await compare_draws(
+        assembly, steps, goal.score, alpha=goal.adaptive or goal.alpha, delta=goal.delta
+    )
 
     say(f"playing {play.split} by the teacher alone")
     taught = await staged.results("teacher", [Arm("teacher", "teacher alone", "always-teacher")])
@@ -151,6 +164,7 @@ async def calibrate_by_play(
                 "threshold": threshold,
                 "floor": fitted.floor(threshold),
                 "scores": fitted.scores.to_json(),
+                **({} if (sure := _sure(fitted, threshold, goal)) is None else {"sure": sure}),
             },
         )
         played = await staged.results("certify", [arm])
@@ -166,10 +180,10 @@ async def calibrate_by_play(
         )
     curve = _curve(seen, goal.delta)
     if staged.stopped != "finished":
-        return Calibration(None, None, curve, len(steps), fitted.right_share, staged.stopped)
+        return Calibration(None, None, curve, len(steps), fitted.right_share, staged.stopped, draws)
     oracle = oracle_of(play.world) if play.teacher == "oracle" else ""
     by = f"oracle teacher: {oracle}" if oracle else "model teacher"
-    return await _concluded(
+    found = await _concluded(
         assembly,
         assembly.config.tenant,
         goal,
@@ -179,6 +193,7 @@ async def calibrate_by_play(
         f"{play.world} {play.split}, {by}",
         f"{ORACLE}{oracle}" if oracle else "",
     )
+    return replace(found, draws=draws)
 
 
 async def calibrate_from_traces(
@@ -199,6 +214,7 @@ async def calibrate_from_traces(
         since_s: Unix time from which episodes count.
 
     Raises:
+        ConfigError: The goal asks for adaptive draws, which recorded steps cannot certify.
         MissingExtra: scikit-learn is not installed.
         BenchmarkError: No episode is fully labelled, or too many are not.
     """
@@ -208,6 +224,10 @@ async def calibrate_from_traces(
     from tutelage.cascade.risk_curve import logged_losses, risk_curve
     from tutelage.cascade.scores import for_fitting
 
+    if goal.adaptive is not None:
+        raise ConfigError(
+            "--adaptive is for calibrating in a world, where the policy plays with it: name one"
+        )
     check_extra()
     steps, lacking = await recorded_steps(assembly, tenant, since_s)
     # What routing alone decides teaches a score nothing.
@@ -261,6 +281,11 @@ def thresholds(scores: Sequence[float], count: int) -> tuple[float, ...]:
     places = [round((part + 1) / count * (len(ordered) - 1)) for part in range(count)]
     # Downwards, so that a threshold accepts the score that it was made from.
     return tuple(sorted({floor(ordered[place] * 1e6) / 1e6 for place in places}, reverse=True))
+
+
+def _sure(fitted: Fitted, threshold: float, goal: Goal) -> float | None:
+    """The prior from which on one sample is enough, where the draws are to be adaptive."""
+    return None if goal.adaptive is None else fitted.sure(threshold, goal.adaptive, goal.delta)
 
 
 def _too_few(split: str, tasks: int, goal: Goal) -> Refusal | None:
@@ -341,6 +366,7 @@ async def _concluded(
         scores=fitted.scores.to_json(),
         threshold=outcome.threshold,
         floor=floor,
+        sure=_sure(fitted, outcome.threshold, goal),
         disagreement=fitted.disagreement(outcome.threshold, floor),
         certificate=outcome.to_json(),
         conditions=conditions,
@@ -364,4 +390,5 @@ def to_json(found: Calibration) -> dict[str, Any]:
         "labelled_steps": found.labelled,
         "right_share": found.right_share,
         "stopped": found.stopped,
+        "draws": [asdict(one) for one in found.draws],
     }

@@ -56,6 +56,10 @@ class Fitted:
     """Features of the steps, ``prompt`` as a score gives it that has not seen the episode."""
     right: Sequence[bool]
     costs: StepCosts
+    episodes: Sequence[str] = ()
+    """Of the steps."""
+    firsts: Sequence[bool | None] = ()
+    """Whether the first sample named the action that most did; ``None``: it named none."""
 
     @property
     def right_share(self) -> float:
@@ -93,6 +97,37 @@ class Fitted:
 
         costs = self.costs if wrong_usd is None else replace(self.costs, wrong_usd=wrong_usd)
         return best_floor(self.prior(), self.late(), self.right, threshold, costs)
+
+    def same(self, threshold: float) -> list[bool]:
+        """Whether the first sample alone, of each step, decides as all samples did.
+
+        Args:
+            threshold: Least score that is served.
+        """
+        found = []
+        for row, late, first in zip(self.rows, self.late(), self.firsts, strict=True):
+            served = late >= threshold
+            if first:
+                alone = {**row, "agreement": 1.0} if "agreement" in row else row
+                found.append((self.scores.score.score(alone) >= threshold) == served)
+            else:
+                # What a first sample that names another action scores is not known.
+                found.append(first is None and not served)
+        return found
+
+    def sure(self, threshold: float, alpha: float, delta: float) -> float | None:
+        """The lowest prior from which on one sample is enough; ``None``: nowhere.
+
+        Args:
+            threshold: Least score that is served.
+            alpha: Share of an episode's steps that may be decided otherwise.
+            delta: Allowed probability that it is more all the same.
+        """
+        from tutelage.cascade.adaptive import least_sure
+
+        return least_sure(
+            self.episodes, self.prior(), self.same(threshold), alpha=alpha, delta=delta
+        )
 
 
 def labelled_steps(
@@ -164,7 +199,14 @@ async def fit_labelled(
     )
     teacher_usd = sum(step.teacher_usd for step in steps) / len(steps)
     student_usd = sum(step.student_usd for step in steps) / len(steps)
-    return Fitted(scores, rows, right, StepCosts(teacher_usd, student_usd, teacher_usd))
+    return Fitted(
+        scores,
+        rows,
+        right,
+        StepCosts(teacher_usd, student_usd, teacher_usd),
+        [step.episode_id for step in steps],
+        [first_is_modal(step.trace) for step in steps],
+    )
 
 
 async def prompt_features(
@@ -199,7 +241,9 @@ async def played_steps(assembly: Assembly, results: Iterable[EpisodeResult]) -> 
 async def recorded_steps(
     assembly: Assembly, tenant: str, since_s: float
 ) -> tuple[list[LabelledStep], list[str]]:
-    """The labelled steps of episodes that began at a Unix time or later.
+    """The labelled steps of traffic whose episodes began at a Unix time or later.
+
+    Episodes that a replay has played into the same store are no traffic, and passed over.
 
     Returns:
         The steps, and the episodes that lack a label.
@@ -207,7 +251,12 @@ async def recorded_steps(
     Raises:
         StoreError: The store cannot be read.
     """
+    from tutelage.benchmarks.replay import is_replayed
+
     traces = begun_since(await assembly.traces.traces(tenant, limit=MOST_TRACES), since_s)
+    episodes = await assembly.traces.episodes(tenant, limit=MOST_TRACES)
+    replayed = {one.id for one in episodes if is_replayed(one.id, one.task_id)}
+    traces = [trace for trace in traces if trace.episode_id not in replayed]
     audits = {one.trace_id: one for one in await assembly.audits.audits(tenant, since_s=since_s)}
     return labelled_steps(traces, audits, action_key(assembly))
 
@@ -245,8 +294,7 @@ def _labelled(
     audit: StepAudit | None,
     key: Callable[[str], str | None],
 ) -> LabelledStep | None:
-    actions = [sample.action for sample in trace.samples if sample.action is not None]
-    modal = max(actions, key=actions.count) if actions else None
+    modal = _modal(trace)
     if not trace.finished:
         return None
     if trace.decision.served == "teacher":
@@ -264,6 +312,18 @@ def _labelled(
         student_usd=trace.cost_usd.get("student", 0.0),
         teacher_usd=teacher_usd,
     )
+
+
+def _modal(trace: Trace) -> str | None:
+    """The action that most samples name, of equals the first."""
+    actions = [sample.action for sample in trace.samples if sample.action is not None]
+    return max(actions, key=actions.count) if actions else None
+
+
+def first_is_modal(trace: Trace) -> bool | None:
+    """Whether the first sample names the action that most do; ``None``: it names none."""
+    first = trace.samples[0].action
+    return None if first is None else first == _modal(trace)
 
 
 def _previous(trace: Trace) -> str | None:

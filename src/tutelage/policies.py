@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tutelage.cascade.canonical.protocol import Canonicalizer
     from tutelage.cascade.policy_file import Conditions, PolicyFile
     from tutelage.cascade.step_scores import StepScores
-    from tutelage.cascade.watch import PolicyWatch
+    from tutelage.cascade.watch import PolicyWatch, ReleaseWatches
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,15 @@ class Policies:
         return open_watch(
             Path(path), self.file.disagreement, evidence.failures, evidence.alarm_delta
         )
+
+    @cached_property
+    def watches(self) -> ReleaseWatches | None:
+        """Leads what traffic says to the watch over whoever served; ``None``: nothing watches."""
+        from tutelage.cascade.watch import ReleaseWatches
+
+        if self.watch is None and self._config.releases.student is None:
+            return None
+        return ReleaseWatches(self.watch)
 
     @cached_property
     def effects(self) -> Effects:
@@ -192,8 +201,14 @@ class Policies:
         Args:
             bank: Version of the demonstrations; empty: none are shown.
             teacher: Model of the teacher, or the oracle that stands for it.
+
+        Raises:
+            ConfigError: The chain cannot be made.
         """
         from tutelage.cascade.policy_file import Conditions
+        from tutelage.runtime.chain_config import check_chain
+
+        check_chain(self._config)
 
         config, cascade = self._config, self._config.cascade
         shown = f"{config.retrieval.model_dump_json()}{config.prompt.model_dump_json()}"
@@ -208,7 +223,7 @@ class Policies:
         form = f"{cascade.canonical or cascade.grammar}:{digest}"
         rule = "votes" if cascade.rule == "votes" else f"{cascade.rule}:{cascade.rule_threshold}"
         return Conditions(
-            student=student_identity(config),
+            student=_acting_identity(config),
             teacher=teacher,
             bank=bank if config.retrieval.enabled else "",
             samples=cascade.samples,
@@ -288,13 +303,19 @@ class Policies:
         return FeatureThreshold(self.sample_plan(options), feature, threshold)
 
     def _calibrated(self, options: Mapping[str, Any]) -> DeferralPolicy:
+        from tutelage.cascade.adaptive import Adaptive
         from tutelage.cascade.calibrated import Calibrated
 
         scores, file = self._scored("calibrated", options)
         threshold = options.get("threshold", file.threshold if file is not None else 2.0)
         floor = options.get("floor", file.floor if file is not None else 0.0)
+        sure = options.get("sure", file.sure if file is not None else None)
         watch = self.watch if file is not None else None
-        policy = Calibrated(self.sample_plan(options), scores.score, threshold, watch)
+        policy: DeferralPolicy = Calibrated(
+            self.sample_plan(options), scores.score, threshold, watch
+        )
+        if sure is not None:
+            policy = Adaptive(policy, self.describer(options), scores.prior, sure)
         return self._gated(policy, scores, floor, options)
 
     def _benefit(self, options: Mapping[str, Any]) -> DeferralPolicy:
@@ -384,6 +405,24 @@ def student_identity(config: Config) -> str:
     if student.weights:
         name = f"{name} of weights {student.weights[:16]}"
     return f"{name} with log-probabilities" if student.logprobs else name
+
+
+def _acting_identity(config: Config) -> str:
+    """The student and who is asked after it, before the teacher."""
+    chain, student = config.chain, student_identity(config)
+    if not chain.tiers:
+        return student
+    asked = [f"{name} ({config.upstreams[name].model})" for name in chain.tiers]
+    votes = "" if chain.samples is None else f" of {chain.samples} samples"
+    gate = "" if chain.gate is None else f" gated by {_digest(_text(chain.gate))}"
+    return f"{student}, then {', '.join(asked)}{votes}{gate}"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"chain.gate = {path!r} cannot be read: {error}") from None
 
 
 def _routing(config: Config) -> str:

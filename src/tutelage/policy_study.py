@@ -11,7 +11,7 @@ from tutelage.assembly import Assembly
 from tutelage.calibrating import thresholds
 from tutelage.labelling import Fitted, LabelledStep, check_extra, fit_labelled, played_steps
 from tutelage.rehearsal import Play
-from tutelage.runtime.errors import BenchmarkError
+from tutelage.runtime.errors import BenchmarkError, ConfigError
 from tutelage.staged_play import StagedPlay
 
 if TYPE_CHECKING:
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 OURS = ("calibrated", "benefit")
 ONE_GREEDY: Mapping[str, Any] = {"samples": 1, "temperature": 0.0}
 """What more samples would tell, the other features tell for nothing."""
+FAMILIES = (
+    "teacher",
+    "student",
+    "paper",
+    *OURS,
+    "random",
+    "logprob",
+    "router",
+    "static",
+    "two-students",
+    "self-verification",
+)
 _TEACHER_SHARES = (0.2, 0.4, 0.6, 0.8)
 _VALUES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """What a right action is worth, in calls of the teacher."""
@@ -54,6 +66,7 @@ async def play_study(
     watcher: Watcher,
     stop: asyncio.Event,
     say: Callable[[str], None],
+    chosen: Sequence[str] = (),
 ) -> Study | Stopped:
     """Fits score and router on labelled episodes, then plays every arm on the others.
 
@@ -66,16 +79,20 @@ async def play_study(
         watcher: Told of finished episodes.
         stop: Once set, nothing new begins.
         say: Told what goes on.
+        chosen: Families or single arms that are compared; absent: all.
 
     Returns:
         How it ended where it was stopped before its end.
 
     Raises:
-        ConfigError: The splits overlap, or the configuration does not fit an arm.
+        ConfigError: The splits overlap, the configuration does not fit an arm, or one that was
+            chosen does not exist.
         MissingExtra: scikit-learn is not installed.
         BenchmarkError: An episode failed, or the labels are all equal.
     """
     from tutelage.benchmarks.arms import GUARDS, Arm
+
+    check_families(chosen)
 
     check_extra()
     staged = StagedPlay(assembly, play, watcher, stop)
@@ -92,7 +109,10 @@ async def play_study(
         raise BenchmarkError(f"all {len(steps)} labels are equal: there is nothing to compare")
     classifier = await _classifier(assembly, steps)
     arms, families = study_arms(student, fitted, classifier, points)
-    if "logprob" not in families.values():
+    told = "logprob" in families.values()
+    arms = only(arms, families, chosen)
+    families = {arm.name: families[arm.name] for arm in arms}
+    if not told:
         say("the student tells no log-probabilities (student.logprobs): no arms that rest on them")
     say(f"{len(steps)} labelled steps; playing {len(arms)} arms on {play.split}")
     played = await staged.results("arms", arms)
@@ -131,6 +151,8 @@ def study_arms(
     add("paper", "", shown)
     add("paper", "early-stop", replace(shown, options={"draw": "sequential"}))
     plan = {**ONE_GREEDY, "scores": fitted.scores.to_json()}
+    # The copier's likelihood says how many demonstrations agree, at any temperature.
+    alone = ONE_GREEDY if student == "student" else {"samples": 1}
     late = fitted.late()
     for threshold in thresholds(late, points):
         options = {**plan, "threshold": threshold, "floor": fitted.floor(threshold)}
@@ -143,7 +165,7 @@ def study_arms(
     for share in _TEACHER_SHARES:
         add("random", f"{share:g}", replace(shown, policy="random", p_teacher=share))
     for threshold in quantiles([row.get("logprob_mean") for row in fitted.rows], points):
-        options = {"feature": "logprob_mean", "threshold": threshold, "samples": 1}
+        options = {**alone, "feature": "logprob_mean", "threshold": threshold}
         add("logprob", f"{threshold:g}", replace(shown, policy="threshold", options=options))
     router, probabilities = classifier
     pooled: StudentKind = "copying-pooled" if student == "copying" else "pooled"
@@ -167,6 +189,49 @@ def study_arms(
             arm = replace(shown, policy="threshold", options=options, student="verifying")
             add("self-verification", f"{threshold:g}", arm)
     return arms, families
+
+
+def check_families(chosen: Sequence[str]) -> None:
+    """Finds out before anything is played whether what was chosen can exist.
+
+    Raises:
+        ConfigError: A name begins with no family.
+    """
+    for name in chosen:
+        if not any(name == family or name.startswith(f"{family}-") for family in FAMILIES):
+            raise ConfigError(
+                f"arm {name!r} is unknown: give families ({', '.join(FAMILIES)}) or arms of them, "
+                "for example random-0.4"
+            )
+
+
+def only(arms: Sequence[Arm], families: Mapping[str, str], chosen: Sequence[str]) -> list[Arm]:
+    """The arms of the families or names that were chosen, and the teacher, part of all frontiers.
+
+    Args:
+        arms: All arms.
+        families: Family of each, by name.
+        chosen: Families or names; empty: all arms.
+
+    Raises:
+        ConfigError: No arm has a name that was chosen, or none of ours or of the others is left.
+    """
+    if not chosen:
+        return list(arms)
+    for name in chosen:
+        # Whether a student tells log-probabilities shows only when it was asked.
+        if name not in {*families, *families.values(), *FAMILIES}:
+            near = [one for one in families if one.partition("-")[0] == name.partition("-")[0]]
+            raise ConfigError(f"arm {name!r} is not played; there are {', '.join(near)}")
+    wanted = {*chosen, "teacher"}
+    kept = [arm for arm in arms if arm.name in wanted or families[arm.name] in wanted]
+    sides = {families[arm.name] in OURS for arm in kept if arm.name != "teacher"}
+    if sides != {True, False}:
+        raise ConfigError(
+            f"--arms {','.join(chosen)}: a comparison takes arms of {' or '.join(OURS)} and of "
+            "another family"
+        )
+    return kept
 
 
 def quantiles(values: Sequence[float | None], count: int) -> list[float]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tutelage.acting import acting_student, configured_student, recall_model, static_retriever
 from tutelage.assembly import Assembly, price
 from tutelage.policies import Choice
 from tutelage.runtime.errors import BenchmarkError, ConfigError
-from tutelage.runtime.protocols import Model, Retriever
+from tutelage.runtime.models.remembered import RememberedModel
+from tutelage.runtime.protocols import Model
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from tutelage.benchmarks.progress import Watcher
     from tutelage.benchmarks.replay import ReplaySummary
     from tutelage.benchmarks.worker import WorldProcess
+    from tutelage.runtime.models.sample_file import SampleFile
     from tutelage.runtime.pipeline import Runtime
     from tutelage.runtime.types import Answer
 
@@ -76,6 +79,10 @@ class Play:
     """Episodes at once, each in a world process of its own."""
     max_steps: int = 30
     max_usd: float | None = None
+    samples: Path | None = None
+    """File of the student's samples, so that arms share them; absent: each draws its own."""
+    keep_teacher: bool = False
+    """Whether greedy answers of a teacher that is a model are kept in that file, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +119,22 @@ async def replay(
         # What is wrong with the configuration shows before anything is played.
         assembly.policies.policy(_choice(arm))
     tasks = await split_tasks(play)
-    student = await _student(assembly, arms)
-    static = await _static(assembly, arms)
+    static = await static_retriever(assembly, arms)
     bank_tenant = assembly.config.tenant
 
-    def build_runtime(arm: Arm, teacher: Model, seed: int) -> Runtime:
-        return assembly.runtime(
-            teacher=teacher,
-            student=_acting(assembly, arm, bank_tenant, student),
-            retriever=static if arm.static else None,
-            choice=_choice(arm, seed),
-            demonstrations=arm.demonstrations and arm.student != "recall",
-        )
-
     with ExitStack() as stack:
+        file = stack.enter_context(_sample_file(play))
+        student = await configured_student(assembly, arms, file)
+
+        def build_runtime(arm: Arm, teacher: Model, seed: int) -> Runtime:
+            return assembly.runtime(
+                teacher=teacher,
+                student=acting_student(assembly, arm, student),
+                retriever=static if arm.static else None,
+                choice=_choice(arm, seed),
+                demonstrations=arm.demonstrations and arm.student != "recall",
+            )
+
         settings = await _settings(assembly, play, bank=any(arm.demonstrations for arm in arms))
         folder = stack.enter_context(open_results(play.out, settings, arms))
         return await Replay(
@@ -134,7 +143,7 @@ async def replay(
             tasks=tasks,
             seeds=range(play.seeds),
             world=_world_factory(play),
-            build_teacher=_teacher_factory(assembly, play),
+            build_teacher=_teacher_factory(assembly, play, file),
             build_runtime=build_runtime,
             jobs=play.jobs,
             max_usd=play.max_usd,
@@ -277,7 +286,7 @@ async def _accuracy_arm(assembly: Assembly, name: str) -> AccuracyArm:
     if name not in ("student", "demos", "recall"):
         raise ConfigError(f"accuracy arm {name!r} is unknown; known: student, demos, recall")
     recall = name == "recall"
-    student = _recall(assembly, assembly.config.tenant) if recall else await assembly.student()
+    student = recall_model(assembly) if recall else await assembly.student()
 
     def asking(policy: str) -> Callable[[ExpertStep], Awaitable[Answer]]:
         async def ask(step: ExpertStep) -> Answer:
@@ -345,70 +354,6 @@ def _command(assembly: Assembly) -> Callable[[str], str]:
     return command
 
 
-async def _student(assembly: Assembly, arms: Sequence[Arm]) -> Model | None:
-    """The student's model, unless no arm ever asks it."""
-    asked = [
-        arm
-        for arm in arms
-        if arm.policy != "always-teacher"
-        and arm.student != "recall"
-        and not arm.student.startswith("copying")
-    ]
-    return await assembly.student() if asked else None
-
-
-def _acting(assembly: Assembly, arm: Arm, tenant: str, student: Model | None) -> Model | None:
-    """Who acts as the student of an arm."""
-    from tutelage.benchmarks.baselines.pooled import PooledModel
-    from tutelage.benchmarks.baselines.prompt_router import (
-        PromptRoutedModel,
-        prompt_classifier_from_json,
-    )
-    from tutelage.benchmarks.baselines.verifying import VerifyingModel
-    from tutelage.benchmarks.copying_student import CopyingStudent
-
-    if arm.student == "recall":
-        return _recall(assembly, tenant)
-    if arm.student.startswith("copying"):
-        student = CopyingStudent()
-    if arm.student.endswith("routed"):
-        assert student is not None
-        classifier = prompt_classifier_from_json(arm.options)
-        return PromptRoutedModel(
-            student, assembly.embedder.embed, classifier, float(arm.options["p"])
-        )
-    if arm.student.endswith("pooled"):
-        assert student is not None
-        return PooledModel([student, _recall(assembly, tenant)])
-    if student is None or arm.student in ("student", "copying"):
-        return student
-    return VerifyingModel(student, student if arm.student == "verifying" else assembly.teacher())
-
-
-async def _static(assembly: Assembly, arms: Sequence[Arm]) -> Retriever | None:
-    """The middle step of each of the first trajectories, for arms that show these."""
-    from tutelage.benchmarks.baselines.static_demonstrations import StaticRetriever
-    from tutelage.runtime.types import Retrieved
-
-    if not any(arm.static for arm in arms):
-        return None
-    chosen = assembly.config.retrieval
-    tenant = assembly.config.tenant
-    found = []
-    for trajectory in (await assembly.bank.trajectories(tenant))[: chosen.k]:
-        shown = await assembly.bank.demonstrations(
-            tenant, trajectory_id=trajectory.id, before=chosen.before, after=chosen.after
-        )
-        found.append(Retrieved(shown[len(shown) // 2], 0.0))
-    return StaticRetriever(found)
-
-
-def _recall(assembly: Assembly, tenant: str) -> Model:
-    from tutelage.retrieval.recall import RecallModel
-
-    return RecallModel(assembly.retriever(), tenant)
-
-
 async def split_tasks(play: Play) -> Sequence[Task]:
     """The tasks of a split; ``train:200-500`` leaves out the first 200 of ``train:500``.
 
@@ -434,9 +379,24 @@ def _world_factory(play: Play) -> Callable[[], WorldProcess]:
     return lambda: WorldProcess(play.world, data=play.data)
 
 
-def _teacher_factory(assembly: Assembly, play: Play) -> Callable[[World], Model]:
+@contextmanager
+def _sample_file(play: Play) -> Iterator[SampleFile | None]:
+    if play.samples is None:
+        yield None
+        return
+    from tutelage.runtime.models.sample_file import SampleFile
+
+    with closing(SampleFile(play.samples)) as file:
+        yield file
+
+
+def _teacher_factory(
+    assembly: Assembly, play: Play, file: SampleFile | None
+) -> Callable[[World], Model]:
     if play.teacher == "model":
-        teacher = assembly.teacher()
+        teacher: Model = assembly.teacher()
+        if file is not None and play.keep_teacher:
+            teacher = RememberedModel(teacher, _model_name(assembly), file, greedy_only=True)
         return lambda world: teacher
     from tutelage.benchmarks.oracle_teacher import OracleTeacher
     from tutelage.runtime.prefix_cache import PrefixCacheMeter

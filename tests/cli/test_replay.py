@@ -167,3 +167,27 @@ def test_an_endpoint_without_a_price_is_priced_as_a_small_model(
     run = json.loads((tmp_path / "out/household/run.json").read_text())
     assert run["settings"]["student_priced_as"] == "gpt-4.1-mini"
     assert run["settings"]["teacher_priced_as"] == "claude-sonnet-4-5"
+
+
+def test_answers_of_the_teacher_are_kept_only_where_samples_are_shared(tutelage: Any) -> None:
+    ran = tutelage("replay", "household", "--arms", "teacher", "--keep-teacher")
+
+    assert ran.code == 2
+    assert "--keep-teacher is for use with --share-samples: add it" in " ".join(ran.err.split())
+
+
+def test_shared_samples_stand_in_the_folder_of_the_run(
+    tutelage: Any, endpoint: Any, tmp_path: Path
+) -> None:
+    before = len(endpoint.bodies)
+
+    ran = tutelage(
+        *("replay", "household", "--split", "test:1", "--arms", "student", "--max-steps", "2"),
+        *("--jobs", "1", "--out", "out/shared", "--share-samples"),
+        *endpoint.settings("student"),
+        *HASH,
+    )
+
+    assert ran.code == 0
+    assert (tmp_path / "out/shared/samples.sqlite").is_file()
+    assert len(endpoint.bodies) == before + 2

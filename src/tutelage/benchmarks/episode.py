@@ -104,6 +104,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     demonstrations: int = 0
     usage: dict[Served, Usage] = field(default_factory=dict)
+    prompt_parts: Counter[str] = field(default_factory=Counter)
     cost_usd: dict[Served, float] = field(default_factory=dict)
     uncached_cost_usd: dict[Served, float] = field(default_factory=dict)
     latency_s: dict[str, float] = field(default_factory=dict)
@@ -115,6 +116,7 @@ class Tally:
         self.served[decision.served] += 1
         self.reasons[decision.reason.value] += 1
         self.demonstrations += len(trace.demonstrations)
+        self.prompt_parts.update(trace.prompt_parts)
         for role, usage in trace.usage.items():
             self.usage[role] = self.usage.get(role, Usage()) + usage
         _add(self.cost_usd, trace.cost_usd)
@@ -236,6 +238,7 @@ class EpisodePlay:
             reasons=dict(tally.reasons),
             demonstrations=tally.demonstrations,
             usage=tally.usage,
+            prompt_parts=dict(tally.prompt_parts),
             cost_usd=tally.cost_usd,
             uncached_cost_usd=tally.uncached_cost_usd,
             latency_s=tally.latency_s,

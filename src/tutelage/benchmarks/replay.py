@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 import uuid
@@ -31,6 +32,7 @@ from tutelage.runtime.protocols import Model
 
 Stopped = Literal["finished", "interrupted", "budget"]
 INTERRUPTED_EXIT_CODE = 130
+_REPLAYED_ID = re.compile(r".+-[0-9a-f]{32}", re.ASCII)
 
 
 class RuntimeBuilder(Protocol):
@@ -269,7 +271,22 @@ class Replay:
             command=self.command,
             manner=self.manner,
         )
-        return await play.play(world, runtime, f"{arm.name}-{uuid.uuid4().hex}", budget)
+        return await play.play(world, runtime, new_episode_id(arm), budget)
+
+
+def new_episode_id(arm: Arm) -> str:
+    """An id for an episode of an arm, which tells it from those of traffic."""
+    return f"{arm.name}-{uuid.uuid4().hex}"
+
+
+def is_replayed(episode_id: str, task_id: str | None) -> bool:
+    """Whether an episode is one that a replay played, and no traffic.
+
+    Args:
+        episode_id: Of the episode.
+        task_id: Its task in a world; traffic has none.
+    """
+    return task_id is not None and _REPLAYED_ID.fullmatch(episode_id) is not None
 
 
 @contextmanager

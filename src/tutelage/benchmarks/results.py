@@ -44,6 +44,8 @@ class EpisodeResult(BaseModel):
     """Demonstrations shown to the student, all steps together."""
     usage: dict[Served, Usage] = Field(default_factory=dict)
     """Tokens by component, losing samples included."""
+    prompt_parts: dict[str, int] = Field(default_factory=dict)
+    """Tokens of the student's prompts by part, as they were assembled; empty in older results."""
     cost_usd: dict[Served, float] = Field(default_factory=dict)
     """Cost by component with cached tokens at their own price."""
     uncached_cost_usd: dict[Served, float] = Field(default_factory=dict)

@@ -62,6 +62,8 @@ class PolicyFile(BaseModel):
     """Least score that is served; above 1 nothing is certified."""
     floor: FiniteFloat = 0.0
     """Least prior with which the student is asked at all."""
+    sure: FiniteFloat | None = None
+    """Least prior with which one sample is drawn instead of all; absent: always all."""
     p_teacher: float = Field(1.0, ge=0, le=1)
     """P(the teacher's action is right) where the student was compared with it."""
     disagreement: float | None = Field(None, ge=0, le=1)

@@ -10,7 +10,7 @@ import typer
 
 from tutelage.cli.options import ConfigFile, Data, Jobs, Json, MaxSteps, MaxUsd, Setting, World
 from tutelage.cli.output import print_json, print_table
-from tutelage.cli.playing import STOPPED, exit_with, play_with
+from tutelage.cli.playing import STOPPED, exit_with, names, play_with
 from tutelage.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ def policies(
     student: Annotated[
         str, typer.Option(help="Who acts: copying, a fast stand-in, or student.")
     ] = "copying",
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            help="Families or arms to compare, separated by commas, for example "
+            "paper,calibrated,random-0.4; the teacher is always one.",
+            show_default="all",
+        ),
+    ] = None,
     points: Annotated[int, typer.Option(min=1, help="Thresholds of a family.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, help="Repeats of every task.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder of the episodes; run again to go on.")] = Path(
@@ -59,6 +67,7 @@ def policies(
         jobs=jobs,
         max_steps=max_steps,
         max_usd=max_usd,
+        samples=out / "samples.sqlite" if student == "student" else None,
     )
 
     def say(line: str) -> None:
@@ -66,7 +75,9 @@ def policies(
             typer.echo(line, err=True)
 
     async def run(assembly: Assembly, watcher: Watcher, stop: asyncio.Event) -> Study | Stopped:
-        return await play_study(assembly, play, fit, cast(Any, student), points, watcher, stop, say)
+        return await play_study(
+            assembly, play, fit, cast(Any, student), points, watcher, stop, say, names(arms or "")
+        )
 
     study = play_with(config, setting, run, quiet=json, world=world)
     if not isinstance(study, Study):

@@ -37,6 +37,15 @@ def calibrate(
     ] = None,
     on: Annotated[str | None, typer.Option("--on", help="Split that certifies.")] = None,
     score: Annotated[str, typer.Option(help="Score model: logistic or isotonic.")] = "logistic",
+    adaptive: Annotated[
+        float | None,
+        typer.Option(
+            "--adaptive",
+            help="Draw one sample where it decides otherwise than all of them in at most this "
+            "share of steps.",
+            show_default=False,
+        ),
+    ] = None,
     unit: Annotated[str, typer.Option(help="Whose risk, of traces: episode or step.")] = "episode",
     thresholds: Annotated[int, typer.Option(min=1, help="Thresholds in the grid.")] = 10,
     student: Annotated[
@@ -82,7 +91,7 @@ def calibrate(
         raise ConfigError("--student copying is for calibrating in a world: name one")
     if student not in ("student", "copying"):
         raise ConfigError(f"--student {student!r} is unknown: student or copying")
-    goal = Goal(alpha, delta, cast(Any, score), thresholds, cast(Any, student))
+    goal = Goal(alpha, delta, cast(Any, score), thresholds, cast(Any, student), adaptive)
     bounded = cast(Any, unit)
     _check_writable(policy_file)
     # The old policy is what is replaced: it must not stand in the way.
@@ -142,6 +151,8 @@ def _tell(found: Calibration, goal: Goal, path: Path, as_json: bool) -> None:
     if as_json:
         print_json(told)
     else:
+        if found.draws:
+            console().print(_draws(found))
         if found.curve is not None:
             console().print(_table(found))
         if found.stopped != "finished":
@@ -200,5 +211,19 @@ def _table(found: Calibration) -> Any:
             f"{point.bound:.3f}",
             "" if point.teacher_share is None else f"{point.teacher_share:.2f}",
             "" if point.cost_usd is None else f"${point.cost_usd:.5f}",
+        )
+    return table
+
+
+def _draws(found: Calibration) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"samples drawn at {found.draws[0].steps} labelled steps")
+    table.add_column("drawn one by one until")
+    for name in ("samples a step", "output tokens", "same decisions"):
+        table.add_column(name, justify="right")
+    for one in found.draws:
+        table.add_row(
+            one.name, f"{one.samples:.2f}", f"{one.token_share:.1%}", f"{one.same_share:.1%}"
         )
     return table

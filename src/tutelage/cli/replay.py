@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,18 +18,17 @@ from tutelage.cli.options import (
     Setting,
     Teacher,
     Tenant,
-    settings,
 )
 from tutelage.cli.output import print_json
 from tutelage.cli.playing import exit_with, names, play_with
+from tutelage.cli.recorded import Recorded, Rerun, run_recorded
 
 if TYPE_CHECKING:
     from tutelage.assembly import Assembly
     from tutelage.benchmarks.progress import Watcher
-    from tutelage.benchmarks.recorded_replay import RecordedReplay
     from tutelage.benchmarks.replay import ReplaySummary
 
-Rerun = Literal["policy", "prices", "both"]
+SAMPLES_FILE = "samples.sqlite"
 DEFAULT_ARMS = "teacher,student,demos,cascade,demos-cascade,random-mix"
 
 
@@ -57,6 +56,20 @@ def replay(
     config: ConfigFile = None,
     setting: Setting = None,
     json: Json = False,
+    share_samples: Annotated[
+        bool,
+        typer.Option(
+            "--share-samples",
+            help="Draw a sample that several arms ask for once, and bill it to each.",
+        ),
+    ] = False,
+    keep_teacher: Annotated[
+        bool,
+        typer.Option(
+            "--keep-teacher",
+            help="With --share-samples and --teacher model: its greedy answers, too.",
+        ),
+    ] = False,
     recorded: Annotated[
         bool,
         typer.Option("--recorded", help="Decide or price the traffic in the store again."),
@@ -64,11 +77,19 @@ def replay(
     rerun: Annotated[
         Rerun, typer.Option("--rerun", help="With --recorded: what is as configured now.")
     ] = "policy",
+    bank: Annotated[
+        str | None,
+        typer.Option(
+            "--bank",
+            help="With --rerun bank: database of the other bank.",
+            show_default="store.url",
+        ),
+    ] = None,
     p_teacher: Annotated[
         float | None,
         typer.Option(
             "--p-teacher",
-            help="With --recorded: chance of the teacher in recorded random steps.",
+            help="With --recorded: chance of the teacher in older random steps, which lack it.",
             show_default=False,
         ),
     ] = None,
@@ -77,13 +98,15 @@ def replay(
 ) -> None:
     """Play benchmark episodes with several arms, side by side and resumable.
 
-    With --recorded: tell what recorded traffic would have cost and won with the configured policy
-    or prices; exactly where the record determines it, else as an estimate with its interval.
+    With --recorded: tell what recorded traffic would have cost and won with the configured policy,
+    prices, bank or student; exactly where the record determines it, else as an estimate with its
+    interval, or not at all. --rerun student asks the configured student at the recorded prompts.
     """
     if recorded:
         if world is not None:
             raise typer.BadParameter(f"--recorded replays the store: leave out {world!r}")
-        _again(tenant, since_s, rerun, p_teacher, config, setting, json)
+        asked = Recorded(tenant, since_s, rerun, p_teacher, bank, jobs)
+        run_recorded(asked, config, setting, json)
         return
     if world is None:
         raise typer.BadParameter("name a world, for example household, or give --recorded")
@@ -91,17 +114,22 @@ def replay(
     from tutelage.rehearsal import Play, teacher_kind
     from tutelage.rehearsal import replay as replay_arms
 
+    if keep_teacher and not share_samples:
+        raise typer.BadParameter("--keep-teacher is for use with --share-samples: add it")
     chosen = find_arms(names(arms))
+    folder = out or Path("out") / world
     play = Play(
         world=world,
         split=split,
-        out=out or Path("out") / world,
+        out=folder,
         data=data,
         teacher=teacher_kind(teacher),
         seeds=seeds,
         jobs=jobs,
         max_steps=max_steps,
         max_usd=max_usd,
+        samples=folder / SAMPLES_FILE if share_samples else None,
+        keep_teacher=keep_teacher,
     )
 
     async def run(assembly: Assembly, watcher: Watcher, stop: asyncio.Event) -> ReplaySummary:
@@ -122,48 +150,3 @@ def replay(
         typer.echo(summary.line("the same command"))
         typer.echo(f"next: tutelage report {play.out}")
     exit_with(summary.stopped)
-
-
-def _again(
-    tenant: str | None,
-    since_s: float,
-    rerun: Rerun,
-    p_teacher: float | None,
-    config: Path | None,
-    setting: list[str] | None,
-    as_json: bool,
-) -> None:
-    from tutelage.assembly import open_assembly
-    from tutelage.benchmarks.recorded_replay import lines, to_json
-    from tutelage.cli.stored import without_policy_file
-    from tutelage.recorded import replay_recorded
-    from tutelage.runtime.config import load_config
-
-    given = settings(setting)
-    if rerun == "policy":
-        # Costs are those of the record, so that prices may be unknown.
-        free = {"input": 0.0, "output": 0.0}
-        chosen = load_config(
-            config, overrides={**given, "teacher.price": free, "student.price": free}
-        )
-    else:
-        chosen = load_config(config, overrides=given)
-    if rerun == "prices":
-        chosen = without_policy_file(chosen)
-
-    async def run() -> RecordedReplay:
-        async with open_assembly(chosen, open_bank=False) as assembly:
-            return await replay_recorded(
-                assembly,
-                tenant or chosen.tenant,
-                since_s=since_s,
-                rerun=rerun,
-                p_teacher=p_teacher,
-            )
-
-    found = asyncio.run(run())
-    if as_json:
-        print_json(to_json(found))
-        return
-    for line in lines(found):
-        typer.echo(line)
