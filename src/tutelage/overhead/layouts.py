@@ -119,6 +119,7 @@ async def measure_layouts(
         "per-step": setting.with_layout("per-step"),
         "pinned": setting.with_layout("pinned"),
         "pinned + 1 of the step": setting.with_layout("pinned", delta_k=1),
+        "pinned-delta": setting.with_layout("pinned-delta"),
     }
     recorded = list(oracle_episodes(f"test:{episodes}", TENANT))
     plays: dict[str, LayoutPlay] = {}

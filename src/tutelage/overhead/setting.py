@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tutelage.assembly import Assembly, open_assembly
 from tutelage.overhead.episodes import oracle_episodes
@@ -23,8 +22,7 @@ from tutelage.runtime.config import (
     StudentConfig,
     UpstreamConfig,
 )
-
-Layout = Literal["per-step", "pinned"]
+from tutelage.runtime.prompt import Layout
 
 TENANT = "overhead"
 EPISODES_AT_ONCE = 50
@@ -48,8 +46,17 @@ class Setting:
             layout: Of the prompt.
             delta_k: Demonstrations of the step itself beside pinned ones.
         """
+        return self.with_retrieval(RetrievalConfig(delta_k=delta_k), layout)
+
+    def with_retrieval(self, retrieval: RetrievalConfig, layout: Layout = "per-step") -> Assembly:
+        """The same bank and store with another choice of demonstrations.
+
+        Args:
+            retrieval: Which demonstrations are shown.
+            layout: Of the prompt.
+        """
         made = Assembly(
-            _config(self.assembly.config.store, layout, delta_k),
+            _config(self.assembly.config.store, layout, retrieval),
             engine=self.assembly.engine,
             traces=self.assembly.traces,
             count_tokens=self.assembly.count_tokens,
@@ -121,14 +128,16 @@ def _close(embedder: Embedder) -> None:
         embedder.close()
 
 
-def _config(store: StoreConfig, layout: Layout = "per-step", delta_k: int = 0) -> Config:
+def _config(
+    store: StoreConfig, layout: Layout = "per-step", retrieval: RetrievalConfig | None = None
+) -> Config:
     return Config(
         # A student on this machine and an oracle have no price; no figure depends on these.
         teacher=UpstreamConfig(priced_as="claude-sonnet-4-5"),
         student=StudentConfig(priced_as="gpt-4.1-mini"),
         cascade=CascadeConfig(grammar="household"),
         prompt=PromptConfig(layout=layout),
-        retrieval=RetrievalConfig(delta_k=delta_k),
+        retrieval=retrieval or RetrievalConfig(),
         store=store,
         tenant=TENANT,
     )

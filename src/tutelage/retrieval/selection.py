@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.retrieval.bank import Bank
+from tutelage.retrieval.demonstration_budget import DemonstrationBudget
 from tutelage.retrieval.embedding import Vectors
 from tutelage.retrieval.index import Ids
 from tutelage.retrieval.keys import TaskKeys, category_text, task_keys
@@ -76,6 +77,10 @@ class KeyedRetriever:
         bank: The demonstrations.
         selection: Sizes and weights.
         keys: What is known of a step's task beyond its goal.
+        budget: Chooses among the best those that are worth their tokens, in place of the weight on
+            diversity; absent: the ``k`` best are shown whatever they cost.
+        project: Turns the vectors of states that are searched for, unit rows in and out; those of
+            the bank stay.
     """
 
     def __init__(
@@ -84,8 +89,12 @@ class KeyedRetriever:
         selection: Selection | None = None,
         *,
         keys: Callable[[Step], TaskKeys] = task_keys,
+        budget: DemonstrationBudget | None = None,
+        project: Callable[[Vectors], Vectors] | None = None,
     ) -> None:
         self._bank = bank
+        self._project = project
+        self._budget = budget
         self._selection = selection or Selection()
         self._keys = keys
 
@@ -96,8 +105,7 @@ class KeyedRetriever:
             RetrievalError: The embedder or the bank cannot be used.
             StoreError: The database cannot be read.
         """
-        shard = await self._bank.shard(step.tenant)
-        if not shard.trajectories:
+        if await self._bank.is_empty(step.tenant):
             return []
         keys = self._keys(step)
         texts = [keys.goal, self._bank.state_key.of_step(step)]
@@ -106,11 +114,23 @@ class KeyedRetriever:
         goal, state, *others = await self._bank.embedder.embed(texts)
         category = others.pop(0) if keys.category else None
         plan = others.pop(0) if keys.plan else None
+        count = self._selection.pool
+        if category is not None or plan is not None or self._selection.category_bonus:
+            count = max(count, self._selection.candidates)
+        shard = await self._bank.near(step.tenant, goal, count, task_id=step.task_id)
         rows, scores = self._score(shard, step, goal, category, plan)
-        matches = self._best_steps(shard, rows, scores, state, step)
-        chosen = self._choose(shard, matches)
+        sought = state if self._project is None else self._project(state[None, :])[0]
+        matches = self._best_steps(shard, rows, scores, sought, step)
         query = np.concatenate([goal, state])
-        return [Retrieved(self._shown(shard, match, step), match.score, query) for match in chosen]
+
+        def retrieved(match: _Match) -> Retrieved:
+            return Retrieved(self._shown(shard, match, step), match.score, query)
+
+        if self._budget is None:
+            return [retrieved(match) for match in self._choose(shard, matches)]
+        best = matches[: self._budget.candidates]
+        ranked = [(retrieved(match), shard.states[match.state_row]) for match in best]
+        return await self._budget.within(step, ranked, self._selection.k)
 
     def _shown(self, shard: Shard, match: _Match, step: Step) -> Demonstration:
         selection = self._selection

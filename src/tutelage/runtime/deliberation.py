@@ -6,12 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from tutelage.runtime.errors import RetrievalError, StoreError, TutelageError
 from tutelage.runtime.models.failures import log_line
-from tutelage.runtime.prompt import CountTokens, PromptSettings, render
+from tutelage.runtime.prompt import CountTokens, PromptSettings, is_covered, render
 from tutelage.runtime.protocols import (
     ActingStudent,
     AgreementRule,
@@ -23,6 +22,12 @@ from tutelage.runtime.protocols import (
     rule_for,
 )
 from tutelage.runtime.sampling import Drawing
+from tutelage.runtime.step_features import (
+    POLICY_FAULTS,
+    described,
+    logprobs_of,
+    unaided_features,
+)
 from tutelage.runtime.steps import action_text, read_step, tool_calls
 from tutelage.runtime.time_limit import TimeLimit
 from tutelage.runtime.types import (
@@ -49,7 +54,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_POLICY_FAULTS = (TutelageError, ArithmeticError, LookupError, TypeError, ValueError)
 _NEVER_FORCED = frozenset({Reason.TEACHER_ONLY_TOOL, Reason.UNKNOWN_TOOL, Reason.WRONG_FORM})
 _NO_VOTES = Agreement(votes=(), samples=0, chosen=None, agreed=False)
 
@@ -93,6 +97,13 @@ class Deliberation:
     near: tuple[Retrieved, ...] = ()
     """Those that were found for this very step, not for its episode."""
     prompt: ChatRequest | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of ``prompt`` by part."""
+    unaided_parts: Mapping[str, int] = field(default_factory=dict)
+    unaided: Agreement | None = None
+    """What the samples without demonstrations said, where others were drawn with them."""
+    unaided_usage: Usage | None = None
+    """Their tokens."""
     latency_s: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     finished: bool = True
@@ -104,11 +115,27 @@ class Deliberation:
         """Tokens of the student; of a call that was given up, those of its prompt, counted here."""
         usage = self.student.usage if self.student is not None else None
         lost = self.lost_calls or int(self.student_asked and usage is None)
-        if not lost or self.prompt is None:
+        if lost and self.prompt is not None:
+            self.estimated.add("student")
+            prompt_tokens = sum(count_tokens(m.text) for m in self.prompt.messages)
+            usage = (usage or Usage()) + Usage(input_tokens=lost * prompt_tokens)
+        if self.unaided_usage is None:
             return usage
-        self.estimated.add("student")
-        prompt_tokens = sum(count_tokens(m.text) for m in self.prompt.messages)
-        return (usage or Usage()) + Usage(input_tokens=lost * prompt_tokens)
+        return self.unaided_usage + (usage or Usage())
+
+    def asked_parts(self) -> dict[str, int]:
+        """Tokens by part of the prompts that the student was asked, as they were assembled."""
+        asked = self.parts if self.student_asked else {}
+        names = (*self.unaided_parts, *asked)
+        return {name: self.unaided_parts.get(name, 0) + asked.get(name, 0) for name in names}
+
+    def set_aside(self, count_tokens: CountTokens) -> None:
+        """Keeps what the samples without demonstrations said and took; others are drawn next."""
+        self.unaided, self.unaided_usage = self.agreement, self.student_usage(count_tokens)
+        self.student, self.student_asked, self.lost_calls = None, False, 0
+        self.unaided_parts = self.parts
+        self.agreement, self.samples = None, ()
+        self.latency_s["unaided"] = self.latency_s.pop("student")
 
     def student_answer(self, count_tokens: CountTokens) -> Completion:
         """The agreed sample as the answer: the client's alias, and the usage of its own prompt."""
@@ -254,7 +281,7 @@ class Deliberator:
                 plan = _plan(acting.policy, thought, thought.near)
         except (RetrievalError, StoreError) as error:
             return thought.defer(Reason.RETRIEVAL_FAILED, error)
-        except _POLICY_FAULTS as error:
+        except POLICY_FAULTS as error:
             return thought.defer(Reason.POLICY_FAILED, error)
         if isinstance(plan, Decision):
             thought.decision = plan
@@ -262,6 +289,10 @@ class Deliberator:
                 return False
             plan = SamplePlan(1, None if thought.mode == "route" else 0.0)
         try:
+            if self._tries_unaided(plan, thought) and await self._agree_unaided(
+                acting, plan, thought
+            ):
+                return True
             if thought.prompt is None:
                 await self._prepare(thought)
             if plan.recalled is not None:
@@ -273,6 +304,28 @@ class Deliberator:
         except TutelageError as error:
             return thought.defer(Reason.STUDENT_FAILED, error)
         return True
+
+    def _tries_unaided(self, plan: SamplePlan, thought: Deliberation) -> bool:
+        """Whether there are demonstrations to save, and samples that can disagree without them."""
+        shows = self._retriever is not None or self._pinned_retriever is not None
+        votes = plan.samples > 1 and plan.recalled is None and not thought.streams_live
+        return self._prompt.unaided_first and shows and votes
+
+    async def _agree_unaided(
+        self, acting: ActingStudent, plan: SamplePlan, thought: Deliberation
+    ) -> bool:
+        """Asks without demonstrations; whether the samples agree and the policy accepts that."""
+        found = thought.prompt, thought.demonstrations, thought.near, thought.parts
+        self._render(thought, ())
+        await self._sample(acting.model, plan, thought)
+        assert thought.agreement is not None
+        if thought.agreement.agreed:
+            self._decide(acting.policy, thought)
+            if thought.decision.served == "student":
+                return True
+        thought.set_aside(self._count_tokens)
+        thought.prompt, thought.demonstrations, thought.near, thought.parts = found
+        return False
 
     def _recall(self, plan: SamplePlan, action: str, thought: Deliberation) -> None:
         """Answers with the action of demonstrations; no model is asked."""
@@ -298,7 +351,7 @@ class Deliberator:
         assert thought.agreement is not None
         try:
             thought.decision = policy.decide(thought.step, thought.agreement, thought.near)
-        except _POLICY_FAULTS as error:
+        except POLICY_FAULTS as error:
             thought.defer(Reason.POLICY_FAILED, error)
 
     async def _prepare(self, thought: Deliberation) -> None:
@@ -307,9 +360,20 @@ class Deliberator:
         episode = thought.episode
         retrieved = await self._retriever.search(thought.step) if self._retriever else ()
         if episode.pinned is None:
-            find = self._pinned_retriever if self._prompt.layout == "pinned" else None
+            find = self._pinned_retriever if self._prompt.layout != "per-step" else None
             episode.pinned = tuple(await find.search(thought.step)) if find else ()
+            if find is None and self._prompt.layout == "pinned-delta":
+                episode.pinned = tuple(retrieved)
         thought.latency_s["retrieve"] = self._timer() - started_s
+        self._render(thought, retrieved, episode.pinned)
+
+    def _render(
+        self,
+        thought: Deliberation,
+        retrieved: Sequence[Retrieved],
+        pinned: Sequence[Retrieved] = (),
+    ) -> None:
+        """Renders the student's prompt."""
         started_s = self._timer()
         rendered = render(
             thought.request,
@@ -317,11 +381,16 @@ class Deliberator:
             retrieved,
             self._prompt,
             self._count_tokens,
-            pinned=episode.pinned,
+            pinned=pinned,
         )
         thought.prompt, thought.demonstrations = rendered.request, rendered.demonstrations
-        pinned = {id(one) for one in episode.pinned}
-        thought.near = tuple(one for one in rendered.demonstrations if id(one) not in pinned)
+        thought.parts = rendered.parts
+        shown, prefix = {id(one) for one in rendered.demonstrations}, {id(one) for one in pinned}
+        lead = [one for one in pinned if id(one) in shown]
+        near = [one for one in rendered.demonstrations if id(one) not in prefix]
+        if self._prompt.layout == "pinned-delta":
+            near += [one for one in reversed(retrieved) if is_covered(one, lead)]
+        thought.near = tuple(near)
         thought.latency_s["render"] = self._timer() - started_s
 
     async def _sample(self, student: Model, plan: SamplePlan, thought: Deliberation) -> None:
@@ -354,10 +423,12 @@ class Deliberator:
         if choices:
             agreement = replace(agreement, answer=choices[agreement.chosen or 0].message)
         if agreement.chosen is not None:
-            told = _logprobs(choices[agreement.chosen])
+            told = logprobs_of(choices[agreement.chosen])
             agreement = replace(agreement, logprobs=told) if told else agreement
         if thought.acting is not None and thought.acting.describer is not None:
-            told_of = _features(thought.acting.describer, thought, agreement)
+            told_of = described(thought.acting.describer, thought, agreement)
+            if told_of and self._prompt.unaided_first:
+                told_of = {**told_of, **unaided_features(thought, agreement)}
             agreement = replace(agreement, features=told_of)
         thought.agreement = agreement
         thought.samples = tuple(
@@ -384,17 +455,6 @@ def _plan(
     if decision.served == "student":
         return decision
     return Decision(served="teacher", reason=Reason.UNDECIDED)
-
-
-def _features(
-    describer: Describer, thought: Deliberation, agreement: Agreement
-) -> Mapping[str, float]:
-    """What else is known of the step; nothing where that cannot be told."""
-    try:
-        return describer.describe(thought.step, agreement, thought.near)
-    except _POLICY_FAULTS as error:
-        logger.warning("a step cannot be described: %s", log_line(error))
-        return {}
 
 
 def new_deliberation(
@@ -426,14 +486,6 @@ def unsupported(request: ChatRequest) -> str | None:
     if "audio" in (extra.get("modalities") or ()):
         return "modalities"
     return "messages" if last == "assistant" else None
-
-
-def _logprobs(choice: Choice) -> tuple[float, ...]:
-    tokens = (choice.logprobs or {}).get("content") or ()
-    values = [token.get("logprob") for token in tokens if isinstance(token, Mapping)]
-    return tuple(
-        float(value) for value in values if isinstance(value, int | float) and isfinite(value)
-    )
 
 
 def line(error: Exception) -> str:

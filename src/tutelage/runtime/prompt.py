@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ from tutelage.runtime.steps import INSTRUCTION_ROLES, tool_calls
 from tutelage.runtime.types import ChatRequest, Demonstration, Message, Retrieved, Step
 
 CountTokens = Callable[[str], int]
+Layout = Literal["per-step", "pinned", "pinned-delta"]
 
 # What a chat template adds around one message: role name and separators.
 TOKENS_PER_MESSAGE = 5
@@ -22,15 +23,21 @@ class PromptSettings:
 
     rendering: Literal["turns", "block"] = "turns"
     """``turns``: user/assistant pairs; ``block``: quoted text in one message a demonstration."""
-    layout: Literal["per-step", "pinned"] = "per-step"
+    layout: Layout = "per-step"
     """``per-step``: retrieved anew at each step (arXiv 2512.02543); ``pinned``: chosen once an
-    episode and byte-stable, the per-step ones just before the latest observation."""
+    episode and byte-stable, the per-step ones just before the latest observation; ``pinned-delta``:
+    as ``pinned``, and what the prefix shows already is not shown again."""
     history_turns: int | None = 5
-    """Latest turns of the transcript that the student sees; ``None`` keeps all, as ``pinned``
-    always does: a transcript that only grows keeps the prefix stable."""
+    """Latest turns of the transcript that the student sees; ``None`` keeps all, as the pinned
+    layouts always do: a transcript that only grows keeps the prefix stable."""
     mirror: bool = True
     """Whether the transcript beside demonstrations is cut as they are: goal and as many turns as
-    their windows have, so that a small student only has to go on with the pattern; ``per-step``."""
+    their windows have, so that a small student only has to go on with the pattern. With
+    ``per-step`` older turns are left out, with ``pinned-delta`` they stand before the
+    demonstrations of the step."""
+    unaided_first: bool = False
+    """Whether the student is first asked without demonstrations, and with them only where its
+    samples disagree or the policy does not accept them."""
     max_prompt_tokens: int = 1600
     """Budget of the whole prompt; the lowest-scored demonstrations go first, then old turns."""
 
@@ -42,6 +49,8 @@ class Rendered:
     request: ChatRequest
     demonstrations: tuple[Retrieved, ...]
     """In prompt order: the best one last."""
+    parts: Mapping[str, int]
+    """Tokens of the request by part: ``system``, ``demonstrations``, ``history``."""
 
 
 def render(
@@ -58,10 +67,11 @@ def render(
     Args:
         request: The client's request; it is not changed.
         step: The step that was read from it.
-        retrieved: Demonstrations for this step, best first.
+        retrieved: Demonstrations for this step, best first; with ``pinned-delta`` those that a
+            pinned one covers are left out.
         settings: Rendering, layout and budget.
         count_tokens: Tokens of a text, as the student counts them.
-        pinned: Demonstrations of the whole episode (``pinned`` layout only), best first.
+        pinned: Demonstrations of the whole episode (pinned layouts only), best first.
 
     Raises:
         ContextTooLong: The instructions and the latest observation alone exceed the budget.
@@ -71,10 +81,14 @@ def render(
     keep = settings.history_turns if settings.layout == "per-step" else None
     cost = _MessageCost(count_tokens)
     budget = settings.max_prompt_tokens - cost.of(instructions)
+    if settings.layout == "pinned-delta":
+        retrieved = [one for one in retrieved if not is_covered(one, pinned)]
     lead = [(one, _messages(one.demonstration, settings.rendering)) for one in pinned]
     near = [(one, _messages(one.demonstration, settings.rendering)) for one in retrieved]
     lead_tokens = [cost.of(messages) for _, messages in lead]
     near_tokens = [cost.of(messages) for _, messages in near]
+    if settings.layout == "pinned-delta" and near:
+        budget -= count_tokens(f"Task: {step.goal}\n")
     goal = None
     if settings.mirror and settings.layout == "per-step" and retrieved:
         keep = max(len(one.demonstration.window) for one in retrieved) - 1
@@ -105,12 +119,42 @@ def render(
     between = [message for _, messages in near for message in messages]
     if settings.layout == "per-step":
         messages = [*instructions, *before, *between, *body]
+    elif settings.layout == "pinned-delta" and settings.mirror and _is_plain(body):
+        turns = max((len(one.demonstration.window) for one, _ in near), default=1) - 1
+        head, tail = _parted(body, turns, step.goal) if near else (body, [])
+        messages = [*instructions, *before, *head, *between, *tail]
     else:
         messages = [*instructions, *before, *_with_delta(body, between, step)]
     return Rendered(
         request.model_copy(update={"messages": messages}),
         tuple(one for one, _ in [*lead, *near]),
+        {
+            "system": cost.of(instructions),
+            "demonstrations": sum(lead_tokens) + sum(near_tokens),
+            "history": body_tokens,
+        },
     )
+
+
+def is_covered(one: Retrieved, pinned: Sequence[Retrieved]) -> bool:
+    """Whether a pinned window holds the step that a demonstration is about."""
+    about = one.demonstration
+    return any(
+        shown.trajectory_id == about.trajectory_id
+        and 0 <= about.step_index - _first_step(shown) < len(shown.window)
+        for shown in (other.demonstration for other in pinned)
+    )
+
+
+def demonstration_tokens(
+    demonstration: Demonstration, rendering: str, count_tokens: CountTokens
+) -> int:
+    """What a demonstration adds to a prompt, by the count that ``max_prompt_tokens`` goes by."""
+    return _MessageCost(count_tokens).of(_messages(demonstration, rendering))
+
+
+def _first_step(demonstration: Demonstration) -> int:
+    return demonstration.step_index - demonstration.target % len(demonstration.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +235,23 @@ def _shorten(transcript: Sequence[Message], keep: int | None, goal: str | None) 
         return [told, *transcript[start:]]
     merged = head.model_copy(update={"content": "\n".join([head.text, *seen])})
     return [*opening[:-1], merged, *transcript[start:]]
+
+
+def _is_plain(body: Sequence[Message]) -> bool:
+    """Whether the transcript is one of user and assistant, without calls of tools."""
+    return body[0].role == body[-1].role == "user" and all(
+        message.role in ("user", "assistant") and not message.tool_calls for message in body
+    )
+
+
+def _parted(
+    body: list[Message], turns: int, goal: str
+) -> tuple[Sequence[Message], Sequence[Message]]:
+    """The transcript before its latest turns, as it stands, and those turns below the goal."""
+    actions = [i for i, message in enumerate(body) if message.role == "assistant"]
+    if len(actions) <= turns:
+        return [], body
+    return body[: actions[-turns - 1] + 1], _shorten(body, turns, goal)
 
 
 def _with_delta(body: list[Message], delta: list[Message], step: Step) -> list[Message]:
