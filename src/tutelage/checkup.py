@@ -69,13 +69,13 @@ async def _prices(config: Config) -> str:
 async def _store(config: Config) -> str:
     from tutelage.runtime.store.database import redact
 
-    async with open_assembly(_priced(config), open_bank=False) as assembly:
+    async with open_assembly(priced(config), open_bank=False) as assembly:
         traces = await assembly.traces.traces(config.tenant, limit=1)
         return f"{redact(config.store.url)} {'holds traces' if traces else 'is empty'}"
 
 
 async def _embedder(config: Config) -> str:
-    async with open_assembly(_priced(config)) as assembly:
+    async with open_assembly(priced(config)) as assembly:
         started = time.perf_counter()
         vectors = await assembly.bank.embedder.embed(["put a clean mug in the cabinet"])
         spent_ms = (time.perf_counter() - started) * 1000
@@ -96,7 +96,7 @@ async def _student(config: Config) -> str:
         raise ModelError(
             f"{NAME} is not in {cache_dir()} yet: `tutelage student checkpoint` fetches it"
         )
-    async with open_assembly(_priced(config), open_bank=False) as assembly:
+    async with open_assembly(priced(config), open_bank=False) as assembly:
         student = await assembly.student()
         answer = await student.complete(_probe("student"))
         return f"answers in this process: {answer.text[:40]!r}"
@@ -126,7 +126,7 @@ def _probe(model: str) -> ChatRequest:
     )
 
 
-def _priced(config: Config) -> Config:
+def priced(config: Config) -> Config:
     """The configuration with prices, so that a missing one is found once and not everywhere."""
     free = {"price": {"input": 0.0, "output": 0.0}}
     values = config.model_dump()

@@ -74,6 +74,21 @@ def test_a_server_is_started_kept_and_stopped(tutelage: Any, fetched: Path) -> N
     assert again.out == "no student server was running\n"
 
 
+def test_a_server_guesses_ahead_as_it_is_configured(
+    tutelage: Any, fetched: Path, tmp_path: Path
+) -> None:
+    try:
+        started = tutelage(
+            *("student", "start", "--json", "--set", "student.speculation.method=ngram"),
+            *("--set", "student.speculation.tokens=6"),
+        )
+    finally:
+        tutelage("student", "stop")
+
+    log = Path(started.json["log"]).read_text()
+    assert '--speculative-config {"method":"ngram","num_speculative_tokens":6,' in log
+
+
 def test_a_server_that_does_not_answer_names_its_log(
     tutelage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tutelage.cli.options import Json
+from tutelage.cli.options import ConfigFile, Json, Setting, settings
 from tutelage.cli.output import print_json
 
 NAME = "SmolLM2-135M-Instruct"
@@ -45,21 +45,35 @@ def start(
         int, typer.Option(min=256, help="Longest prompt and answer, tokens.")
     ] = 4096,
     port: Annotated[int, typer.Option(min=0, help="0: any free port.")] = 0,
+    config: ConfigFile = None,
+    setting: Setting = None,
     json: Json = False,
 ) -> None:
-    """Start the server and leave it running; one that runs already is kept."""
+    """Start the server and leave it running; one that runs already is kept.
+
+    It guesses ahead as student.speculation says; `tutelage doctor --student` measures what to set.
+    """
     from tutelage.runtime.cache_dir import cache_dir
+    from tutelage.runtime.config import load_config
     from tutelage.runtime.models.checkpoint import student_checkpoint
+    from tutelage.runtime.models.speculation import speculative_arguments
     from tutelage.runtime.models.student_server import start_student_server
     from tutelage.runtime.models.vllm import VllmServer
 
+    chosen = load_config(config, overrides=settings(setting)).student.speculation
+    arguments = speculative_arguments(None if chosen is None else chosen.speculation())
     folder = student_checkpoint(cache_dir(), progress=_say)
     _say("starting vLLM, about a minute")
     state = start_student_server(
         cache_dir(),
         folder,
         lambda path, **more: VllmServer(
-            path, port=port, served_name=NAME, max_model_len=max_model_len, **more
+            path,
+            port=port,
+            served_name=NAME,
+            max_model_len=max_model_len,
+            extra_arguments=arguments,
+            **more,
         ),
     )
     if json:

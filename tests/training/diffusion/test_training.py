@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.diffusion.toys import ANSWERS, MASK, PROMPTS, toy_canvas, toy_model
+from tests.training.diffusion.toys import ANSWERS, END, MASK, PROMPTS, toy_canvas, toy_model
 
 from tutelage.runtime.errors import NoExamples, TrainingError
 from tutelage.training.diffusion.commit_rule import EntropyThreshold, TopK
@@ -95,6 +95,16 @@ def test_unusable_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_nothing_to_learn_is_said() -> None:
     with pytest.raises(NoExamples, match="nothing to train on"):
         Pairs([], toy_model())
+
+
+def test_short_answers_are_laid_out_on_a_short_canvas_of_one_block() -> None:
+    model = toy_model()
+    short = [Pair(tuple(PROMPTS[1]), tuple(ANSWERS[1]))]
+    canvas, numbers = Pairs(short, model, slots=3).batch(2, random_of())
+
+    assert (canvas.slots, canvas.blocks) == (3, 1)
+    assert canvas.answers.tolist() == [[*ANSWERS[1], END]] * 2
+    assert numbers.tolist() == [0, 0]
 
 
 def trained() -> Any:

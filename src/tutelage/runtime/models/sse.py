@@ -30,10 +30,12 @@ class EventParser:
         self._after_carriage_return = False
         self._data: list[bytes] = []
         self._name: bytes | None = None
+        self.is_clear = True
+        """Whether no event has begun that is not complete."""
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that the chunk completes, oldest first."""
-        if chunk.startswith(_DATA) and chunk.endswith(b"\n\n") and self._is_between_events:
+        if self.is_clear and chunk.startswith(_DATA) and chunk.endswith(b"\n\n"):
             plain = _plain_events(chunk)
             if plain is not None:
                 self._first_line = False
@@ -46,6 +48,7 @@ class EventParser:
             if event is not None:
                 events.append(event)
             self._pieces = [following]
+        self.is_clear = self._is_between_events
         return events
 
     @property
@@ -87,6 +90,8 @@ class EventParser:
 
 def _plain_events(chunk: bytes) -> list[Event] | None:
     """Whole events of one line of data each, as most are; ``None`` if one is another kind."""
+    if chunk.count(b"\n") == 2 and b"\r" not in chunk:
+        return [Event(chunk[len(_DATA) : -2])]
     lines = chunk[len(_DATA) : -2].split(b"\n\n" + _DATA)
     if chunk.count(b"\n") != 2 * len(lines) or b"\r" in chunk:
         return None

@@ -20,13 +20,10 @@ from typing import Annotated, Any
 import typer
 
 from tutelage.runtime.errors import ConfigError, TutelageError
-from tutelage.training.diffusion.experiment_arms import (
-    CUT,
-    ExperimentSettings,
-    SeedResult,
-    run_seed,
-)
-from tutelage.training.diffusion.experiment_report import as_json, draw, table
+from tutelage.training.diffusion.experiment_arms import run_seed
+from tutelage.training.diffusion.experiment_report import against_control, as_json, draw, table
+from tutelage.training.diffusion.experiment_seeds import SeedFolder, SeedResult
+from tutelage.training.diffusion.experiment_settings import CUT, ExperimentSettings
 from tutelage.training.diffusion.language import LANGUAGES, Language
 
 POLL_S = 0.2
@@ -38,6 +35,7 @@ def run_experiment(
     languages: Sequence[Language] = LANGUAGES,
     *,
     jobs: int = 1,
+    kept: SeedFolder | None = None,
     on_result: OnResult | None = None,
 ) -> list[SeedResult]:
     """Runs every seed of every language, with progress bars on stderr.
@@ -46,13 +44,22 @@ def run_experiment(
         settings: Sizes.
         languages: What is spoken.
         jobs: Processes; each computes on one thread.
+        kept: Seeds that were finished before are read from there, and new ones written.
         on_result: Told all that is finished, after each seed.
 
     Raises:
         NoExamples: A base student answered nothing right.
     """
-    tasks = [(language, seed) for seed in range(settings.seeds) for language in languages]
-    results: list[SeedResult] = []
+    tasks, results = [], []
+    for seed in range(settings.seeds):
+        for language in languages:
+            found = kept.read(language.name, seed) if kept is not None else None
+            if found is None:
+                tasks.append((language, seed))
+            else:
+                results.append(found)
+    if not tasks:
+        return _sorted(results)
     # A process that was forked while torch has threads may hang.
     spawned = multiprocessing.get_context("spawn")
     with spawned.Manager() as manager, _bars() as bars:
@@ -63,7 +70,14 @@ def run_experiment(
         }
         with ProcessPoolExecutor(jobs, mp_context=spawned) as pool:
             waiting: dict[Future[SeedResult], tuple[str, int]] = {
-                pool.submit(_run, language.name, seed, settings, told): (language.name, seed)
+                pool.submit(
+                    _run,
+                    language.name,
+                    seed,
+                    settings,
+                    told,
+                    kept.base(language.name, seed) if kept is not None else None,
+                ): (language.name, seed)
                 for language, seed in tasks
             }
             while waiting:
@@ -71,10 +85,13 @@ def run_experiment(
                 for future in [one for one in waiting if one.done()]:
                     key = waiting.pop(future)
                     try:
-                        results.append(future.result())
+                        result = future.result()
                     except BaseException:
                         pool.shutdown(cancel_futures=True)
                         raise
+                    if kept is not None:
+                        kept.write(result)
+                    results.append(result)
                     bars.update(shown[key], completed=1.0, arm="done")
                     if on_result is not None:
                         on_result(_sorted(results))
@@ -85,7 +102,9 @@ def _sorted(results: Sequence[SeedResult]) -> list[SeedResult]:
     return sorted(results, key=lambda result: (result.language, result.seed))
 
 
-def _run(language: str, seed: int, settings: ExperimentSettings, told: Any) -> SeedResult:
+def _run(
+    language: str, seed: int, settings: ExperimentSettings, told: Any, base: Path | None
+) -> SeedResult:
     import torch
 
     torch.set_num_threads(1)
@@ -99,11 +118,12 @@ def _run(language: str, seed: int, settings: ExperimentSettings, told: Any) -> S
         if done % 10 == 0 or done == of:
             told.put((language, seed, arm, done / of))
 
-    return run_seed(spoken, seed, settings, tell)
+    return run_seed(spoken, seed, settings, tell, base)
 
 
 def _show(told: Any, bars: Any, shown: dict[tuple[str, int], Any], settings: Any) -> None:
-    steps = [settings.base_steps] + [2 * settings.distil_steps] * (len(settings.arms) - 1)
+    first = settings.bare_steps + settings.base_steps
+    steps = [first] + [2 * settings.distil_steps] * (len(settings.arms) - 1)
     while True:
         try:
             language, seed, arm, share = told.get(timeout=POLL_S)
@@ -152,7 +172,11 @@ def experiment(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for results.json and curves.svg.", show_default=False),
+        typer.Option(
+            "--out",
+            help="Folder for results and pictures; an interrupted run goes on there.",
+            show_default=False,
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
@@ -175,10 +199,16 @@ def experiment(
             (out / "results.json").write_bytes(made)
 
     results = run_experiment(
-        settings, chosen, jobs=jobs or len(os.sched_getaffinity(0)), on_result=write
+        settings,
+        chosen,
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        kept=SeedFolder(out, settings) if out is not None else None,
+        on_result=write,
     )
+    write(results)
     if out is not None:
         (out / "curves.svg").write_bytes(draw(results))
+        (out / "curves.png").write_bytes(draw(results, "png"))
     if json:
         made = orjson.dumps(as_json(results, described), option=orjson.OPT_INDENT_2)
         typer.echo(made.decode())
@@ -186,6 +216,8 @@ def experiment(
     columns, rows = table(results)
     for line in [columns, ["---"] * len(columns), *rows]:
         typer.echo("| " + " | ".join(line) + " |")
+    for said in against_control(results):
+        typer.echo(said)
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from tutelage.runtime.errors import MissingExtra
-from tutelage.training.diffusion.experiment_arms import BASE, CONTROL, SeedResult
+from tutelage.training.diffusion.experiment_seeds import SeedResult
+from tutelage.training.diffusion.experiment_settings import BASE, control_of
 from tutelage.training.diffusion.parallelism import Point, area, cheapest_at
 
 ONE_TOKEN = "one-token"
@@ -88,6 +89,8 @@ class Comparison:
     """Mean over seeds of the arm's area minus the control's."""
     area_spread: float
     """Standard deviation of that difference; 0 with one seed."""
+    seeds_ahead: int
+    """In which the arm's area is larger."""
     forwards_saved: float | None
     """Mean share of the control's forwards at equal success that the arm saves."""
 
@@ -98,12 +101,13 @@ class Comparison:
 
 
 def comparisons(rows: Sequence[ArmRow]) -> list[Comparison]:
-    """Every distilled arm against the control of its language."""
+    """Every distilled arm against the control that learned from the same answers."""
     made = []
     for row in rows:
-        if row.arm in (BASE, CONTROL):
+        if row.arm in (BASE, control_of(row.arm)):
             continue
-        control = next(r for r in rows if (r.language, r.arm) == (row.language, CONTROL))
+        of = (row.language, control_of(row.arm))
+        control = next(r for r in rows if (r.language, r.arm) == of)
         gains = [ours - theirs for ours, theirs in zip(row.areas, control.areas, strict=True)]
         saved = [
             1 - ours / theirs
@@ -116,6 +120,7 @@ def comparisons(rows: Sequence[ArmRow]) -> list[Comparison]:
                 row.arm,
                 fmean(gains),
                 stdev(gains) if len(gains) > 1 else 0.0,
+                sum(gain > 0 for gain in gains),
                 fmean(saved) if saved else None,
             )
         )
@@ -134,6 +139,21 @@ def as_json(results: Sequence[SeedResult], settings: Mapping[str, Any]) -> dict[
             for one in comparisons(rows)
         ],
     }
+
+
+def against_control(results: Sequence[SeedResult]) -> list[str]:
+    """One line for each arm that has a control: how far ahead of it, and in how many seeds."""
+    said = []
+    for one in comparisons(arm_rows(results)):
+        seeds = sum(result.language == one.language for result in results)
+        saved = "-" if one.forwards_saved is None else f"{one.forwards_saved:+.1%}"
+        said.append(
+            f"{one.language}: {one.arm} against {control_of(one.arm)}: area "
+            f"{one.area_gain:+.1f} +- {one.area_spread:.1f}, ahead in {one.seeds_ahead} of {seeds} "
+            f"seeds, forwards saved {saved}, outside the spread: "
+            f"{'yes' if one.is_outside_the_spread else 'no'}"
+        )
+    return said
 
 
 def table(results: Sequence[SeedResult]) -> tuple[list[str], list[list[str]]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 THINGS: Final = ("apple", "book", "bowl", "cup", "key", "knife", "mug", "pen")
@@ -56,7 +55,7 @@ class Scene:
 def drawn_scene(chance: random.Random) -> Scene:
     """A scene; in a third each the thing is held, in sight, or still to be found."""
     wanted = chance.choice(THINGS)
-    places = tuple(chance.sample(PLACES, 4))
+    places = tuple(chance.sample(PLACES, 3))
     target = chance.choice(places)
     seen = chance.sample([thing for thing in THINGS if thing != wanted], 2)
     state = chance.choice(("held", "seen", "sought"))
@@ -73,11 +72,12 @@ class Language:
 
     name: str
     slots: int
-    """Length of the canvas that its answers fit."""
-    block_length: int
+    """Length of the canvas that its answers fit; it is one block."""
     answer: Callable[[Scene, random.Random], str]
     """One right answer of the many."""
     is_right: Callable[[Scene, str], bool]
+    base_share: float
+    """Of the steps of a base student, the share that learning it takes."""
     words: Sequence[str]
     """All that answers are made of, beside the scenes' own words."""
 
@@ -98,10 +98,6 @@ _OPENERS = (
     "since {wanted} needs {target} now",
 )
 _CLOSINGS = ("", ".", "now", ", then look")
-_ACTION = (
-    rf"(?:go to (?:{'|'.join(PLACES)})"
-    rf"|(?:take|put) (?:{'|'.join(THINGS)}) (?:from|in) (?:{'|'.join(PLACES)}))"
-)
 
 
 def _short_answer(scene: Scene, chance: random.Random) -> str:
@@ -123,53 +119,44 @@ def _is_right_short(scene: Scene, answer: str) -> bool:
     return False
 
 
-_DOUBTS = (
-    "{second} may hold it , but rather {first}",
-    "before I try {second} I look in {first}",
-    "not {second} yet but {first}",
-    "less likely than the others is {second} , so first comes {first}",
-)
-_SIGHTS = ("right here is {name}", "I can see {name}", "in front of me now lies {name}")
-_HOLDS = ("in my hand is {name}", "I hold {name}", "with me , as it should be , is {name}")
-_FILLERS = ("", "good .", "this seems clear .", "let me not waste a step .", "as I was asked .")
 _STARTS = ("think :", "thought :", "reason :")
+_CHOICES = (
+    "{first} comes before {second}",
+    "{first} rather than {second}",
+    "{first} , and later {second}",
+)
+_SIGHTS = ("{name} is right here", "{name} lies in front of me", "{name} I can see")
+_HOLDS = ("{name} is in my hand", "{name} I hold", "{name} is with me")
+_TAILS = (
+    "",
+    ", good",
+    ", this seems clear",
+    ", so let me not waste a step",
+    ", as I was asked to do",
+)
+_ACT = ". act :"
 _REASONED = re.compile(
-    rf"(?:{'|'.join(_STARTS)})(?: (?:{'|'.join(re.escape(f) for f in _FILLERS if f)}))?"
-    rf" (?P<reason>.+?) \. act : (?P<action>{_ACTION})"
+    rf"(?:{'|'.join(_STARTS)}) (?P<reason>.+?)"
+    rf"(?: (?:{'|'.join(re.escape(tail) for tail in _TAILS if tail)}))?"
+    rf" {re.escape(_ACT)} (?P<action>.+)"
 )
 
 
-def _pattern(form: str) -> re.Pattern[str]:
-    places = rf"(?:{'|'.join(PLACES)})"
-    things = rf"(?:{'|'.join(THINGS)})"
-    text = re.escape(form).replace(r"\{first\}", f"(?P<first>{places})")
-    text = text.replace(r"\{second\}", f"(?P<second>{places})")
-    return re.compile(text.replace(r"\{name\}", f"(?P<name>{things})"))
-
-
-_REASONS: Mapping[str, tuple[re.Pattern[str], ...]] = MappingProxyType(
-    {
-        "sought": tuple(map(_pattern, _DOUBTS)),
-        "seen": tuple(map(_pattern, _SIGHTS)),
-        "held": tuple(map(_pattern, _HOLDS)),
-    }
-)
+def _reasons(scene: Scene, action: str) -> list[str]:
+    """All reasons that speak of an action."""
+    if scene.is_held:
+        return [form.format(name=scene.wanted) for form in _HOLDS]
+    if action.startswith("take"):
+        return [form.format(name=scene.wanted) for form in _SIGHTS]
+    first = action.removeprefix("go to ")
+    others = [place for place in scene.places if place not in (first, scene.here)]
+    return [form.format(first=first, second=second) for second in others for form in _CHOICES]
 
 
 def _reasoned_answer(scene: Scene, chance: random.Random) -> str:
     action = chance.choice(scene.actions())
-    if scene.is_held:
-        reason = chance.choice(_HOLDS).format(name=scene.wanted)
-    elif action.startswith("take"):
-        name = action.split()[1]
-        reason = chance.choice(_SIGHTS).format(name=name)
-    else:
-        first = action.removeprefix("go to ")
-        others = [place for place in scene.places if place not in (first, scene.here)]
-        reason = chance.choice(_DOUBTS).format(first=first, second=chance.choice(others))
-    filler = chance.choice(_FILLERS)
-    words = (chance.choice(_STARTS), filler, reason, ". act :", action)
-    return " ".join(word for word in words if word)
+    reason, tail = chance.choice(_reasons(scene, action)), chance.choice(_TAILS)
+    return " ".join(word for word in (chance.choice(_STARTS), reason, tail, _ACT, action) if word)
 
 
 def _is_right_reasoned(scene: Scene, answer: str) -> bool:
@@ -177,43 +164,36 @@ def _is_right_reasoned(scene: Scene, answer: str) -> bool:
     match = _REASONED.fullmatch(answer)
     if match is None or match["action"] not in scene.actions():
         return False
-    action, reason = match["action"], match["reason"]
-    if scene.is_held:
-        return _names(_REASONS["held"], reason, name=scene.wanted)
-    if action.startswith("take"):
-        return _names(_REASONS["seen"], reason, name=action.split()[1])
-    for pattern in _REASONS["sought"]:
-        if found := pattern.fullmatch(reason):
-            second = found["second"]
-            known = second in scene.places and second not in (found["first"], scene.here)
-            return known and action == f"go to {found['first']}"
-    return False
+    return match["reason"] in _reasons(scene, match["action"])
 
 
-def _names(patterns: Sequence[re.Pattern[str]], reason: str, name: str) -> bool:
-    return any((found := p.fullmatch(reason)) and found["name"] == name for p in patterns)
+def bare_action(scene: Scene, chance: random.Random) -> str:
+    """A right action without any words around it: what a student learns first."""
+    return chance.choice(scene.actions())
 
 
+BARE_SLOTS: Final = 6
+"""Length of the canvas that bare actions fit."""
 ACTIONS: Final = Language(
     "actions",
-    20,
-    20,
+    16,
     _short_answer,
     _is_right_short,
+    0.4,
     tuple(re.sub(r"\{[a-z]+\}", "", text) for text in (*_OPENERS, *_CLOSINGS)),
 )
 """Household actions, worded in several ways."""
 REASONED: Final = Language(
     "reasoned",
-    32,
-    16,
+    24,
     _reasoned_answer,
     _is_right_reasoned,
+    1.0,
     tuple(
         re.sub(r"\{[a-z]+\}", "", text)
-        for text in (*_DOUBTS, *_SIGHTS, *_HOLDS, *_FILLERS, *_STARTS, "act :")
+        for text in (*_STARTS, *_CHOICES, *_SIGHTS, *_HOLDS, *_TAILS, _ACT)
     ),
 )
-"""A reason, then the action that it speaks of; lengths vary, and which of several places the agent
-chooses to look in cannot be foretold."""
+"""A reason, then the action that it speaks of; lengths vary, and neither the words nor which of
+two places the agent looks in first can be foretold."""
 LANGUAGES: Final = (ACTIONS, REASONED)

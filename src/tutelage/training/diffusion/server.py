@@ -37,6 +37,7 @@ from tutelage.training.diffusion.batching import Batcher, Full, Row
 from tutelage.training.diffusion.decoding import Decoded, DecodingSettings
 from tutelage.training.diffusion.drawing import Draw
 from tutelage.training.diffusion.meters import Meters
+from tutelage.training.diffusion.probing import masked_log_probs
 from tutelage.training.diffusion.student import DiffusionStudent
 
 LARGEST_BODY = 4 << 20
@@ -62,6 +63,9 @@ class _Call:
 
 class DiffusionServer:
     """Serves ``/v1/chat/completions``, ``/v1/models``, ``/health`` and ``/metrics``.
+
+    ``/v1/completions`` tells the ``prompt_logprobs`` of token ids, by which weights are recognised,
+    and writes nothing.
 
     Samples of all requests that wait are written in one batch. Beside the usual counts the usage
     has ``forwards``, summed over the samples; each choice has its own.
@@ -107,6 +111,7 @@ class DiffusionServer:
         self.app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/completions", self._prompt_log_probs, methods=["POST"]),
                 Route("/v1/models", self._models),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
@@ -144,6 +149,40 @@ class DiffusionServer:
             return Response(status_code=499)
         self._meters.answered(len(call.prompt), answers, self._clock() - started_s)
         return _json(self._completion(call, answers))
+
+    async def _prompt_log_probs(self, request: Request) -> Response:
+        try:
+            tokens = self._probed(await _body(request))
+            told = await asyncio.to_thread(masked_log_probs, self._student, tokens)
+        except TutelageError as error:
+            return self._failed(error)
+        except ClientDisconnect:
+            self._meters.failed(499)
+            return Response(status_code=499)
+        known = [
+            None if value is None else {str(token): {"logprob": value}}
+            for token, value in zip(tokens, told, strict=True)
+        ]
+        choice = {"index": 0, "text": "", "finish_reason": "length", "prompt_logprobs": known}
+        return _json({"object": "text_completion", "model": self._name, "choices": [choice]})
+
+    def _probed(self, body: object) -> list[int]:
+        asked: Mapping[str, Any] = body if isinstance(body, dict) else {}
+        if asked.get("model") != self._name:
+            raise _UnknownModel(
+                f"model {asked.get('model')!r} is not served here: use {self._name!r}",
+                param="model",
+            )
+        tokens, vocabulary = asked.get("prompt"), self._student.shape.vocabulary
+        if not isinstance(tokens, list) or len(tokens) < 2 or not asked.get("prompt_logprobs"):
+            raise BadRequest(
+                "only prompt_logprobs of two or more token ids are told here: use "
+                "/v1/chat/completions",
+                param="prompt",
+            )
+        if not all(type(one) is int and 0 <= one < vocabulary for one in tokens):
+            raise BadRequest(f"prompt: use token ids from 0 to {vocabulary - 1}", param="prompt")
+        return tokens
 
     def _understood(self, body: object) -> _Call:
         asked = read_chat(body)

@@ -79,16 +79,20 @@ class Pairs:
     Args:
         pairs: Not empty.
         model: The student, for its canvas.
+        slots: A shorter canvas, of one block, for short answers; ``None``: the student's own.
 
     Raises:
         NoExamples: There are none.
     """
 
-    def __init__(self, pairs: Sequence[Pair], model: DiffusionTransformer) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], model: DiffusionTransformer, *, slots: int | None = None
+    ) -> None:
         if not pairs:
             raise NoExamples("there is nothing to train on: give at least one prompt and answer")
         self._pairs = pairs
         self._model = model
+        self._slots = slots
 
     def batch(self, size: int, random: torch.Generator) -> tuple[Canvas, Tensor]:
         """Pairs drawn with replacement."""
@@ -98,6 +102,8 @@ class Pairs:
             [pair.prompt for pair in chosen],
             [pair.answer for pair in chosen],
             self._model.shape,
+            block_length=self._slots,
+            slots=self._slots,
         )
         return canvas, numbers
 

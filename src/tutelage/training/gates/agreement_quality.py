@@ -43,7 +43,8 @@ class AgreementQuality:
     candidate is blocked with a probability of about ``1 - confidence``. Training sharpens students:
     all samples agree, also on wrong steps, and a cascade hands over too little. Where there are
     too few right or wrong steps nothing is blocked, but a warning stands: a calibration on the
-    candidate must tell then.
+    candidate must tell then. With ``required`` that blocks, too: for students that were trained to
+    be surer, whose agreement nobody may trust unmeasured.
 
     Args:
         confidence: One-sided.
@@ -52,6 +53,7 @@ class AgreementQuality:
         resamples: How many resamples are drawn.
         seed: Of the resampling.
         blocking: Whether it forbids a promotion.
+        required: Whether it also forbids one where too few steps were judged.
     """
 
     confidence: float = 0.95
@@ -60,6 +62,7 @@ class AgreementQuality:
     resamples: int = 1000
     seed: int = 0
     blocking: bool = True
+    required: bool = False
 
     def check(self, evaluation: Evaluation) -> Verdict:
         """Compares the AUROC of both students' steps."""
@@ -75,7 +78,7 @@ class AgreementQuality:
                 f"not measured: it takes {self.fewest} right and {self.fewest} wrong steps of each "
                 f"student, and there are {least}"
             )
-            return self._verdict(False, None, None, text, blocking=False)
+            return self._verdict(False, None, None, text, self.blocking and self.required)
         values = [float(auroc(right.sum(axis=0), wrong.sum(axis=0))) for right, wrong in counted]
         picks = resampled_counts(len(tasks), self.resamples, self.seed)
         drawn = [auroc(picks @ right, picks @ wrong) for right, wrong in counted]
