@@ -61,6 +61,8 @@ async def test_a_mistake_after_the_teacher_answered_is_traced_and_paid(
             if native:
                 patched.setattr(f"{MISTAKE}.teachers.NativeStream.__init__", stumble)
                 patched.setattr(f"{MISTAKE}.teachers.NativeAnswer", stumble)
+                patched.setattr(f"{MISTAKE}.pass_through.RelayedStream.__init__", stumble)
+                patched.setattr(f"{MISTAKE}.pass_through.PassThrough._is_plain", stumble)
             else:
                 patched.setattr(f"{MISTAKE}.teachers.ChatStream.__init__", stumble)
                 patched.setattr(f"{MISTAKE}.teachers.ChatAnswer", stumble)

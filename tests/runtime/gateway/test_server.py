@@ -402,6 +402,91 @@ async def test_workers_do_not_outlive_their_supervisor(start: Start) -> None:
     assert len(workers) == 2
 
 
+# The process that writes traces.
+
+RELAYED = {"aliases": {"relayed": {"mode": "passthrough"}}}
+
+
+def _writing(pid: int) -> list[int]:
+    """Processes that write traces for another one."""
+    # A thread of it has started them.
+    found = [one.read_text() for one in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [one for one in map(int, " ".join(found).split()) if _writes_traces(one)]
+
+
+def _writes_traces(pid: int) -> bool:
+    try:
+        return b"trace_writing" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+async def test_traces_are_written_by_a_process_that_is_replaced_when_it_dies(
+    start: Start, database: Path
+) -> None:
+    async with start(RELAYED) as served:
+        answers = [await served.ask("relayed") for _ in range(5)]
+        await until(lambda: _stored(database) == 5, 60)
+        (victim,) = _writing(served.process.pid)
+        os.kill(victim, signal.SIGKILL)
+        answers += [await served.ask("relayed") for _ in range(5)]
+        await served.logged("another one starts")
+        answers += [await served.ask("relayed") for _ in range(5)]
+        served.tell(signal.SIGTERM)
+        code = await served.ended()
+
+    assert code == 0
+    assert {one.status for one in answers} == {200}
+    assert _ids(database) == {one.told("decision-id") for one in answers}
+
+
+async def test_what_was_handed_over_is_written_although_the_gateway_is_killed(
+    start: Start, database: Path
+) -> None:
+    async with start(RELAYED) as served:
+        answers = [await served.ask("relayed") for _ in range(5)]
+        await until(lambda: _stored(database) == 5, 60)
+        (writer,) = _writing(served.process.pid)
+        os.kill(writer, signal.SIGSTOP)
+        answers += [await served.ask("relayed") for _ in range(5)]
+        # Within 20 ms it is on its way; a process that is told nothing does not count them.
+        await asyncio.sleep(0.5)
+        served.process.kill()
+        await served.ended()
+        os.kill(writer, signal.SIGCONT)
+        await until(lambda: _stored(database) == 10, 60)
+        await until(lambda: not _writes_traces(writer), 60)
+
+    assert _ids(database) == {one.told("decision-id") for one in answers}
+
+
+async def test_only_a_gateway_that_relays_everything_has_such_a_process(start: Start) -> None:
+    async with start() as served:
+        await served.ask("passthrough")
+        assert _writing(served.process.pid) == []
+
+
+async def test_each_worker_has_its_own_and_none_outlives_it(start: Start, database: Path) -> None:
+    async with start({**RELAYED, "gateway.workers": 2}) as served:
+        answers = [await served.ask("relayed") for _ in range(6)]
+        writers = [one for worker in served.workers() for one in _writing(worker)]
+        served.tell(signal.SIGHUP)
+        await served.logged("the configuration is reloaded", 2)
+        answers += [await served.ask("relayed") for _ in range(6)]
+        served.tell(signal.SIGTERM)
+        code = await served.ended()
+        await until(lambda: not any(map(_writes_traces, writers)), 60)
+
+    assert code == 0
+    assert len(writers) == 2
+    assert _ids(database) == {one.told("decision-id") for one in answers}
+
+
+def _ids(database: Path) -> set[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return {id for (id,) in connection.execute("SELECT id FROM traces")}
+
+
 # Keys.
 
 

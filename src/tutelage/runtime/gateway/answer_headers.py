@@ -15,6 +15,7 @@ from tutelage.runtime.wires.protocol import WireName
 
 FORWARDED: Final = frozenset({"anthropic-version", "anthropic-beta", "openai-beta", "traceparent"})
 """Headers of a client that an upstream sees."""
+_FORWARDED_BYTES: Final = frozenset(name.encode() for name in FORWARDED)
 RETURNED: Final = frozenset(
     {"retry-after", "retry-after-ms", "request-id", "x-request-id", "openai-processing-ms"}
 )
@@ -158,9 +159,11 @@ def forwarded_headers(
     """
     sent: dict[str, str] = {}
     for raw_name, raw_value in client:
+        if raw_name not in _FORWARDED_BYTES and raw_name.lower() not in _FORWARDED_BYTES:
+            continue
         name = raw_name.decode("latin-1").lower()
         value = raw_value.decode("latin-1").strip()
-        if name not in FORWARDED or not _is_passable(value):
+        if not _is_passable(value):
             continue
         if name == "traceparent" and (name in sent or not _TRACEPARENT.fullmatch(value)):
             continue

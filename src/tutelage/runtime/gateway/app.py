@@ -314,13 +314,11 @@ class _Request:
             key_id=self._caller.key_id if self._caller else None,
             trace=step.trace if step else None,
         )
-        if step is None or step.closing is None:
-            self._gateway.ended(outcome, traceparent)
-            return
         # Some of what it cost is known only when its trace is.
-        step.closing.add_done_callback(
-            lambda _: self._gateway.ended(replace(outcome, trace=step.trace), traceparent)
-        )
+        if step is None or not step.when_closed(
+            lambda: self._gateway.ended(replace(outcome, trace=step.trace), traceparent)
+        ):
+            self._gateway.ended(outcome, traceparent)
 
 
 class _Answered(TutelageError):

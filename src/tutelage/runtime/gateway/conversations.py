@@ -105,6 +105,11 @@ class Conversations:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other workers find what is remembered here."""
+        return self._store is not None
+
     async def find(self, tenant: str, request: ChatRequest | Prefix) -> str | None:
         """The episode that a request goes on with; ``None``: it begins one.
 

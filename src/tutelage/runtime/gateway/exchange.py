@@ -167,7 +167,8 @@ class Exchange:
             self.first_chunk_s = self._timer() - self.started_s
         if self._pinging is not None:
             await self._pinging
-        await self._write(piece)
+        self._wrote_s = self._timer()
+        await self._bounded({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self, piece: bytes = b"") -> None:
         """Sends the last piece."""

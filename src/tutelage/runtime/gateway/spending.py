@@ -52,7 +52,12 @@ class Spending:
     @property
     def price(self) -> Price | None:
         """Of the upstream that answered, else of the one asked first; ``None``: it has no own."""
-        return (self.upstream or self._alias.upstreams[0]).price
+        return self.asked.price
+
+    @property
+    def asked(self) -> Upstream:
+        """The upstream that answered, else the one that is asked first."""
+        return self.upstream or self._alias.upstreams[0]
 
     @property
     def is_reserved(self) -> bool:

@@ -155,6 +155,11 @@ class WholeEvents:
         """What has not been passed on."""
         return b"".join(self._held)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether all has been passed on."""
+        return not self._held
+
     def feed(self, piece: bytes, *, ends_event: bool) -> bytes:
         """What may be passed on.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
@@ -18,15 +18,16 @@ from tutelage.runtime.gateway.answer_headers import (
     account_of,
     answer_headers,
     facts,
-    forwarded_headers,
-    header_value,
     returned_headers,
 )
 from tutelage.runtime.gateway.caller import Caller
 from tutelage.runtime.gateway.conversations import Prefix, read_prefix
 from tutelage.runtime.gateway.exchange import EVENTS, JSON, ClientGone, Exchange
+from tutelage.runtime.gateway.handing_over import HandedOver, hand_over
 from tutelage.runtime.gateway.parts import Parts
+from tutelage.runtime.gateway.pass_through import UNREAD, Heard, PassThrough
 from tutelage.runtime.gateway.received_call import ReceivedCall, read_body, receive
+from tutelage.runtime.gateway.relayed import spoken
 from tutelage.runtime.gateway.response_keeper import ResponseKeeper
 from tutelage.runtime.gateway.sessions import session_of
 from tutelage.runtime.gateway.spending import Spending, all_said
@@ -38,6 +39,7 @@ from tutelage.runtime.gateway.teachers import (
     Taught,
     ask,
     ask_live,
+    question_of,
 )
 from tutelage.runtime.ids import new_id
 from tutelage.runtime.types import ChatRequest, Completion, Mode, Reason, Trace, Usage
@@ -45,13 +47,9 @@ from tutelage.runtime.wires.failure import failure_of
 from tutelage.runtime.wires.protocol import Asked, Encoder, Wire, WireName
 from tutelage.runtime.wires.responses_ids import response_id
 
-_Conclusion = tuple[Completion | None, Usage | None, BaseException | None]
 _ID_PREFIXES: dict[WireName, str] = {"chat": "chatcmpl-", "responses": "", "messages": "msg_"}
-_RELAYED = answer_headers(
-    Account("", mode="passthrough", reason=Reason.PASSTHROUGH.value), without=("decision_id",)
-)
-_UNREAD = ChatRequest(model="", messages=[])
-"""In place of the chat request of a call that is only relayed."""
+_PLACE_S = 5.0
+"""How long a trace waits for a place among those that another process is to write."""
 
 
 class StepCall:
@@ -82,25 +80,41 @@ class StepCall:
         self._prefix: Prefix | None = None
         """Of the conversation of a client that names no session."""
         self._keeper: ResponseKeeper | None = None
-        self._upstream = "teacher"
-        self._teacher_s = 0.0
-        self._relayed: _Conclusion | None = None
+        self._upstream, self._teacher_s = "teacher", 0.0
         self._asks_teacher = False
+        self._passing: PassThrough | None = None
+        """Serves a call that the upstream judges, and we read for its trace alone."""
         self._written: asyncio.Future[None] | None = None
         self.closing: asyncio.Task[None] | None = None
         """What is still done when the client has its answer, such as its trace."""
+        self._handed: HandedOver | None = None
 
     @property
     def trace(self) -> Trace | None:
         """What was written down of the call, once it is answered."""
-        return self.thought.trace if self.thought else None
+        told = self._handed or self.thought
+        return told.trace if told is not None else None
+
+    def when_closed(self, tell: Callable[[], object]) -> bool:
+        """Has it told when all is known of the call; ``False``: it is already.
+
+        Args:
+            tell: Called once.
+        """
+        if self._handed is not None:
+            self._handed.tell = tell
+        elif self.closing is not None:
+            self.closing.add_done_callback(lambda _: tell())
+        else:
+            return False
+        return True
 
     @property
     def upstream_s(self) -> float:
         """Seconds spent waiting for a student or a teacher."""
-        if self.thought is None:
-            return self._teacher_s
-        latency_s = self.thought.latency_s
+        if self._passing is not None:
+            return self._passing.teacher_s
+        latency_s = self.thought.latency_s if self.thought is not None else {}
         return latency_s.get("student", 0.0) + latency_s.get("teacher", 0.0)
 
     async def serve(self, raw: bytes) -> None:
@@ -116,9 +130,11 @@ class StepCall:
                 samples=self._parts.samples,
                 ceiling_usd=self._received.options.max_cost_usd,
             )
-            if not self._relays_all:
-                self._asked = self._wire.read(self._received.body)
-                await self._begin()
+            if self._relays_all:
+                await self._pass_through()
+                return
+            self._asked = self._wire.read(self._received.body)
+            await self._begin()
             if self.stream:
                 await self._serve_stream()
             else:
@@ -130,10 +146,18 @@ class StepCall:
         finally:
             self._settle()
 
+    async def _pass_through(self) -> None:
+        self._passing = PassThrough(
+            self._parts, self._exchange, self._wire, self._received, self._spent,
+            self._encoder, self.id,
+        )  # fmt: skip
+        await self._passing.serve()
+        self.broken = self._passing.broken
+
     @property
     def _relays_all(self) -> bool:
         """Whether the upstream judges the call, and what we make of it is for the trace alone."""
-        return self.mode == "passthrough" and self._model.speaks(self._wire.name)
+        return self.mode == "passthrough" and self._model.relays(self._wire.name)
 
     @property
     def _model(self) -> Alias:
@@ -180,7 +204,7 @@ class StepCall:
             self._prefix = read_prefix(self._asked.request.messages)
             session = await self._parts.conversations.find(tenant, self._prefix)
         episodes = self._parts.episodes
-        if session is None and self._relays_all:
+        if session is None and self._passing is not None:
             episode = episodes.passing(tenant)
         else:
             episode = episodes.episode(tenant, session or new_id())
@@ -198,12 +222,12 @@ class StepCall:
 
     async def _serve_whole(self) -> None:
         runtime, thought = self._model.runtime, self.thought
-        if thought is not None:
-            await runtime.deliberate(thought, self._received.options.force)
-            if thought.decision.served == "student" and await runtime.ask_student(thought):
-                completion = thought.student_answer(self._parts.count_tokens)
-                await self._send(completion, None)
-                return
+        assert thought is not None
+        await runtime.deliberate(thought, self._received.options.force)
+        if thought.decision.served == "student" and await runtime.ask_student(thought):
+            completion = thought.student_answer(self._parts.count_tokens)
+            await self._send(completion, None)
+            return
         answer = await self._ask(ask(self._model, self._question(), self._request))
         completion = answer.completion
         usage = self._spent.metered(completion.usage, lambda: all_said(completion))
@@ -229,7 +253,7 @@ class StepCall:
     async def _serve_stream(self) -> None:
         exchange = self._exchange
         exchange.start_pings(self._wire.ping, self._parts.settings.ping_s, self._headers)
-        encoder = self._encoder() if self._asked is not None else None
+        encoder = self._encoder()
         try:
             async with aclosing(self._pieces(encoder)) as pieces:
                 async for piece in pieces:
@@ -243,21 +267,21 @@ class StepCall:
             if not exchange.has_started:
                 raise
             self.broken = error
-            await exchange.end((encoder or self._encoder()).fail(failure_of(error)))
+            await exchange.end(encoder.fail(failure_of(error)))
         finally:
             exchange.stop_pings()
 
-    async def _pieces(self, encoder: Encoder | None) -> AsyncGenerator[bytes]:
+    async def _pieces(self, encoder: Encoder) -> AsyncGenerator[bytes]:
         """The events for the client, whoever serves; the answer is concluded at their end."""
         runtime, thought = self._model.runtime, self.thought
-        if thought is not None and encoder is not None:
-            await runtime.deliberate(thought, self._received.options.force)
-            if thought.decision.served == "student":
-                async with aclosing(self._student_pieces(thought, encoder)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-                if thought.trace is not None:
-                    return
+        assert thought is not None
+        await runtime.deliberate(thought, self._received.options.force)
+        if thought.decision.served == "student":
+            async with aclosing(self._student_pieces(thought, encoder)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            if thought.trace is not None:
+                return
         stream = await self._ask(ask_live(self._model, self._question(), self._request))
         asked_s = self._parts.timer() - self._teacher_s
         failure: BaseException | None = None
@@ -267,7 +291,6 @@ class StepCall:
                     async for piece in native:
                         yield piece
             else:
-                assert encoder is not None
                 async with aclosing(stream.chunks()) as live:
                     async for chunk in live:
                         if written := encoder.feed(chunk):
@@ -280,11 +303,10 @@ class StepCall:
             self._conclude_stream(stream.accumulator, failure)
         if self._keeper is not None:
             await self._keeper.keep(self._whole(stream))
-        if encoder is not None:
-            told = facts(self._account())
-            last = encoder.finish(told) if isinstance(stream, ChatStream) else stream.end(told)
-            if last:
-                yield last
+        told = facts(self._account())
+        last = encoder.finish(told) if isinstance(stream, ChatStream) else stream.end(told)
+        if last:
+            yield last
 
     async def _student_pieces(
         self, thought: Deliberation, encoder: Encoder
@@ -309,55 +331,39 @@ class StepCall:
 
     async def _ask(self, asking: Awaitable[Taught]) -> Taught:
         """Awaits the teacher; if it fails, or the client leaves, the call is concluded."""
-        runtime, thought = self._model.runtime, self.thought
-        if thought is not None:
-            runtime.start_shadow(thought)
+        assert self.thought is not None
+        self._model.runtime.start_shadow(self.thought)
         asked_s = self._parts.timer()
         self._asks_teacher = True
         try:
             answer = await asking
-        except TutelageError as error:
-            self._took(self._parts.timer() - asked_s)
-            self._conclude(None, None, error)
-            raise
-        except asyncio.CancelledError as error:
+        except (TutelageError, asyncio.CancelledError) as error:
             self._took(self._parts.timer() - asked_s)
             # Its endpoint may bill a call that was given up.
-            self._conclude(None, self._spent.metered(), error)
+            given_up = isinstance(error, asyncio.CancelledError)
+            self._conclude(None, self._spent.metered() if given_up else None, error)
             raise
         self._took(self._parts.timer() - asked_s)
         self._upstream, self._spent.upstream = answer.upstream.name, answer.upstream
         return answer
 
     def _took(self, teacher_s: float) -> None:
-        self._teacher_s = teacher_s
-        if self.thought is not None:
-            self.thought.latency_s["teacher"] = teacher_s
+        assert self.thought is not None
+        self._teacher_s = self.thought.latency_s["teacher"] = teacher_s
 
     def _question(self) -> Question:
-        query = self._exchange.query.decode("latin-1")
-        settings, call = self._parts.settings, self._received
-        return Question(
-            wire=self._wire,
-            model=str(call.body["model"]),
-            raw=call.raw,
-            body=call.relayed_body,
-            path=f"{self._wire.path}?{query}" if query else self._wire.path,
-            headers=forwarded_headers(self._exchange.raw_headers, self._wire.name),
+        settings = self._parts.settings
+        return question_of(
+            self._received, self._exchange, self._wire,
             native_only=self._asked.native_only if self._asked else None,
             keep_model=settings.raw_model,
             meter=settings.trace or self._spent.is_reserved,
             answer_id=response_id(self.id) if self._keeper else None,
-            previous_id=call.previous_id,
-            tells_facts=not self._relays_all,
-        )
+        )  # fmt: skip
 
     @property
     def _request(self) -> ChatRequest:
-        """The chat request; of a call that is only relayed, no more than its model."""
-        if self._asked is not None:
-            return self._asked.request
-        return _UNREAD
+        return self._asked.request if self._asked is not None else UNREAD
 
     def _encoder(self) -> Encoder:
         asked = self._asked or Asked(self._received.body, self._request, stream=True)
@@ -395,13 +401,6 @@ class StepCall:
         )
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
-        if self._relays_all:
-            served = header_value(self._upstream).encode()
-            return [
-                *_RELAYED,
-                (b"x-tutelage-decision-id", self.id.encode()),
-                (b"x-tutelage-served", served),
-            ]
         return answer_headers(self._account())
 
     def _conclude(
@@ -410,14 +409,13 @@ class StepCall:
         teacher_usage: Usage | None,
         error: BaseException | None = None,
     ) -> None:
-        if self.thought is None:
-            self._relayed = (completion, teacher_usage, error)
-            return
-        self._note_spending(self.thought)
+        thought = self.thought
+        assert thought is not None
+        self._note_spending(thought)
         _, self._written = self._model.runtime.conclude(
-            self.thought, completion, teacher_usage, error=error, awaited=False
+            thought, completion, teacher_usage, error=error, awaited=False
         )
-        self._remember(self.thought, completion)
+        self._remember(thought, completion)
 
     def _note_spending(self, thought: Deliberation) -> None:
         thought.teacher_price = self._spent.price
@@ -439,54 +437,64 @@ class StepCall:
 
     def _conclude_mistake(self, error: Exception) -> None:
         """Writes down, and pays for, what was asked before we stumbled over it."""
-        is_concluded = self._relayed is not None or self.trace is not None
-        if is_concluded or (self.thought is None and not self._asks_teacher):
-            return
-        self._conclude(None, self._spent.metered() if self._asks_teacher else None, error)
+        if self._passing is not None:
+            self._passing.conclude_mistake(error)
+        elif self.thought is not None and self.trace is None:
+            self._conclude(None, self._spent.metered() if self._asks_teacher else None, error)
 
     def _settle(self) -> None:
         """Starts what is left to do when the client has its answer; it outlives a cancellation."""
-        wanted = self._spent.is_reserved or self._written is not None
-        if wanted or (self._relayed is not None and self._parts.settings.trace):
-            self.closing = self._model.runtime.supervise(self._close())
+        heard = self._passing.heard if self._passing is not None else None
+        untraced = heard if self._parts.settings.trace else None
+        if untraced is not None and self._hands_over(untraced):
+            untraced = None
+        if self._spent.is_reserved or self._written is not None or untraced is not None:
+            self.closing = self._model.runtime.supervise(self._close(heard, untraced))
 
-    async def _close(self) -> None:
+    async def _close(self, heard: Heard | None, untraced: Heard | None) -> None:
         try:
-            if self._relayed is not None:
-                await self._trace_relayed(*self._relayed)
+            if untraced is not None:
+                await self._trace_relayed(untraced)
             if self._written is not None:
                 await self._written
         finally:
             # A call that only its upstream understands is billed all the same.
-            await self._spent.settle(self.trace, self._relayed[1] if self._relayed else None)
+            await self._spent.settle(self.trace, heard.usage if heard is not None else None)
+
+    def _hands_over(self, heard: Heard) -> bool:
+        """Whether another process writes the trace of a call that was relayed unread."""
+        scribe = self._parts.scribe
+        if scribe is None or self._received.previous_id is not None:
+            return False
+        self._handed = hand_over(
+            scribe, self.id, self._wire, self.caller, self._received, self._exchange, self._spent,
+            heard, self.upstream_s, clock=self._parts.clock, timer=self._parts.timer,
+        )  # fmt: skip
+        return self._handed is not None
 
     def _remember(self, thought: Deliberation, completion: Completion | None) -> None:
         """Lets the next step of a client that names no session find its episode."""
         if completion is None or self._prefix is None:
             return
-        message = completion.choices[0].message
+        said, remember = completion.choices[0].message, self._parts.conversations.remember
         # Begun before the client has its answer: its next step may follow at once.
         self._model.runtime.supervise(
-            self._parts.conversations.remember(
-                self.caller.tenant, self._prefix, message, thought.episode.id
-            )
+            remember(self.caller.tenant, self._prefix, said, thought.episode.id)
         )
 
-    async def _trace_relayed(
-        self,
-        completion: Completion | None,
-        teacher_usage: Usage | None,
-        error: BaseException | None,
-    ) -> None:
+    async def _trace_relayed(self, heard: Heard) -> None:
         """Makes the trace of a call that was relayed unread; none of one that is no call."""
-        try:
+        scribe = self._parts.scribe
+        if scribe is not None and await scribe.place(_PLACE_S) and self._hands_over(heard):
+            return
+        with suppress(BadRequest):
             self._asked = self._wire.read(self._received.body)
-        except BadRequest:
+        if self._asked is None:
             return
         await self._begin()
         thought = self.thought
         assert thought is not None
         thought.started_s = self._exchange.started_s
-        thought.latency_s["teacher"] = self._teacher_s
+        thought.latency_s["teacher"] = self.upstream_s
         thought.defer(Reason.PASSTHROUGH)
-        self._conclude(completion, teacher_usage, error)
+        self._conclude(spoken(heard.message), heard.usage, heard.error)

@@ -13,7 +13,10 @@ import orjson
 from tutelage.runtime.chunks import Accumulator
 from tutelage.runtime.errors import BadRequest, BadResponse, ModelError
 from tutelage.runtime.gateway.alias import Alias, Upstream
+from tutelage.runtime.gateway.answer_headers import forwarded_headers
+from tutelage.runtime.gateway.exchange import Exchange
 from tutelage.runtime.gateway.last_event import LastEvent
+from tutelage.runtime.gateway.received_call import ReceivedCall
 from tutelage.runtime.gateway.splicing import (
     WholeEvents,
     is_usage_only,
@@ -64,6 +67,34 @@ class Question:
     tells_facts: bool = False
     """Whether the end of a stream carries our facts, so that its events are not all passed on
     before they are known."""
+
+
+def question_of(
+    call: ReceivedCall,
+    exchange: Exchange,
+    wire: Wire,
+    *,
+    native_only: str | None,
+    keep_model: bool,
+    meter: bool,
+    answer_id: str | None,
+) -> Question:
+    """What a call asks of the teacher of a step; the arguments are as in ``Question``."""
+    query = exchange.query.decode("latin-1")
+    return Question(
+        wire=wire,
+        model=str(call.body["model"]),
+        raw=call.raw,
+        body=call.relayed_body,
+        path=f"{wire.path}?{query}" if query else wire.path,
+        headers=forwarded_headers(exchange.raw_headers, wire.name),
+        native_only=native_only,
+        keep_model=keep_model,
+        meter=meter,
+        answer_id=answer_id,
+        previous_id=call.previous_id,
+        tells_facts=True,
+    )
 
 
 class _Taught(Protocol):
