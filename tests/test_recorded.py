@@ -196,7 +196,7 @@ def test_episodes_that_the_teacher_played_anyway_need_no_holdout() -> None:
     assert found.cached.value == pytest.approx(TEACHER_USD)
 
 
-def explored(n: int) -> list[Trace]:
+def explored(n: int, chance: float | None = None) -> list[Trace]:
     """An episode of tossed steps: of four, one has both steps as the paper's policy would."""
     served = ("student" if n & 1 else "teacher", "student" if n & 2 else "teacher")
     return [
@@ -204,7 +204,7 @@ def explored(n: int) -> list[Trace]:
             f"x{n}",
             index,
             samples,
-            Decision.model_validate({"served": who, "reason": Reason.RANDOM}),
+            Decision.model_validate({"served": who, "reason": Reason.RANDOM, "chance": chance}),
         )
         for index, (who, samples) in enumerate(zip(served, (AGREED, SPLIT), strict=True))
     ]
@@ -220,6 +220,17 @@ def test_tossed_steps_support_another_policy() -> None:
     assert found.cached.used == 12
     assert found.cached.effective == pytest.approx(12)
     assert set(found.rows) == {f"x{n}" for n in range(48) if n % 4 == 1}
+
+
+def test_tosses_whose_chance_is_recorded_need_no_word_of_it() -> None:
+    episodes = {f"x{n}": explored(n, chance=0.5) for n in range(48)}
+
+    found = told(episodes, again())
+    told_otherwise = told(episodes, again(), p_teacher=0.9)
+
+    assert found.cached.used == 12
+    assert found.cached.value == told_otherwise.cached.value
+    assert found.cached.effective == pytest.approx(12)
 
 
 # Refusals.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tutelage.benchmarks.recorded_replay import RecordedReplay
     from tutelage.runtime.pricing import Price
 
-_OUTSIDE = frozenset(
+OUTSIDE = frozenset(
     {
         Reason.FORCED,
         Reason.UNSUPPORTED,
@@ -94,8 +94,9 @@ async def replay_recorded(
         since_s: Unix time from which episodes count; one that began before is left out.
         rerun: ``policy`` decides anew at the recorded prices, ``prices`` counts the tokens of the
             recorded decisions with the configured prices, ``both`` does both.
-        p_teacher: Chance of the teacher in recorded steps with the reason ``random``; absent: such
-            a step supports only what it did.
+        p_teacher: Chance of the teacher in steps with the reason ``random`` whose decision does not
+            hold it, as those of older releases do not; absent: such a step supports only what it
+            did.
         confidence: Of the intervals.
 
     Raises:
@@ -152,6 +153,34 @@ async def recorded_episodes(
     return dict(episodes)
 
 
+def recorded_steps(episode: Sequence[Trace], task_id: str | None = None) -> list[Step]:
+    """The steps of a recorded episode, each with the turns that came before it."""
+    # A client that sends no transcript has every step as its first one.
+    turns: dict[int, Turn] = {}
+    found = []
+    for trace in episode:
+        before = sorted(index for index in turns if index < trace.step_index)
+        found.append(
+            Step(
+                tenant=trace.tenant,
+                episode_id=trace.episode_id,
+                index=trace.step_index,
+                goal=trace.goal,
+                observation=trace.observation,
+                history=tuple(turns[index] for index in before),
+                tools=trace.tools or _tools(recorded_choices(trace)),
+                task_id=task_id,
+            )
+        )
+        turns[trace.step_index] = Turn(trace.observation, trace.answer, trace.decision.served)
+    return found
+
+
+def recorded_choices(trace: Trace) -> list[Choice]:
+    """The student's samples of a recorded step."""
+    return [choice_of(position, one.text) for position, one in enumerate(trace.samples)]
+
+
 def configured_prices(assembly: Assembly) -> Prices:
     """The prices of both roles as configured.
 
@@ -185,29 +214,16 @@ class Again:
 
     def steps(self, episode: Sequence[Trace]) -> list[StepAgain]:
         """What the policy does in each step of an episode, given what was recorded before it."""
-        # A client that sends no transcript has every step as its first one.
-        turns: dict[int, Turn] = {}
-        found = []
-        for trace in episode:
-            before = sorted(index for index in turns if index < trace.step_index)
-            found.append(self._step(trace, tuple(turns[index] for index in before)))
-            turns[trace.step_index] = Turn(trace.observation, trace.answer, trace.decision.served)
-        return found
+        return [
+            self._step(trace, step)
+            for trace, step in zip(episode, recorded_steps(episode), strict=True)
+        ]
 
-    def _step(self, trace: Trace, history: tuple[Turn, ...]) -> StepAgain:
-        if trace.decision.reason in _OUTSIDE:
+    def _step(self, trace: Trace, step: Step) -> StepAgain:
+        if trace.decision.reason in OUTSIDE:
             decision = trace.decision
             return StepAgain(decision.served, decision.reason.value, is_fixed=True)
-        choices = [_choice(position, one.text) for position, one in enumerate(trace.samples)]
-        step = Step(
-            tenant=trace.tenant,
-            episode_id=trace.episode_id,
-            index=trace.step_index,
-            goal=trace.goal,
-            observation=trace.observation,
-            history=history,
-            tools=_tools(choices),
-        )
+        choices = recorded_choices(trace)
         plan = self._policy.plan(step)
         if isinstance(plan, Decision):
             if plan.served == "student":
@@ -272,7 +288,7 @@ def replayed(
         id: again.steps(served) if again is not None else _unchanged(served)
         for id, served in episodes.items()
     }
-    held = {id for id, served in episodes.items() if _is_held_out(served)}
+    held = {id for id, served in episodes.items() if is_held_out(served)}
     asked = [one.asks_student for steps in decided.values() for one in steps if not one.is_fixed]
     alone = bool(asked) and not any(asked)
     kept = list(episodes)
@@ -335,14 +351,15 @@ def replayed(
     )
 
 
-def _choice(index: int, text: str) -> Choice:
+def choice_of(index: int, text: str) -> Choice:
+    """The text of an action as a sample."""
     calls = tool_calls(text)
     message = Message(role="assistant", content=None if calls else text, tool_calls=calls)
     return Choice(index=index, message=message)
 
 
 def _tools(choices: Sequence[Choice]) -> tuple[Mapping[str, Any], ...]:
-    """Declarations without schemas of the tools that samples call; no trace keeps the real ones."""
+    """Declarations without schemas of the tools that samples call; older traces keep no others."""
     names = {
         str(call["function"]["name"]): None
         for choice in choices
@@ -364,7 +381,8 @@ def _same(trace: Trace, again: StepAgain) -> bool:
     return again.served == trace.decision.served
 
 
-def _is_held_out(episode: Sequence[Trace]) -> bool:
+def is_held_out(episode: Sequence[Trace]) -> bool:
+    """Whether an episode went to the teacher alone by the draw of the holdout."""
     return any(trace.decision.reason is Reason.HOLDOUT for trace in episode)
 
 
@@ -372,7 +390,7 @@ def _has_outcome(records: Mapping[str, EpisodeRecord], id: str) -> bool:
     return id in records and records[id].success is not None
 
 
-def _arm(episode: Sequence[Trace]) -> float:
+def drawn_into_arm(episode: Sequence[Trace]) -> float:
     """The chance with which an episode came into its arm; 1 where nothing was drawn."""
     drawn = [trace.decision.propensity for trace in episode]
     return next((chance for chance in drawn if chance is not None), 1.0)
@@ -389,17 +407,23 @@ def _weight(
     from tutelage.benchmarks.off_policy import step_weight
 
     if by_holdout:
-        return step_weight([], _arm(episode)) if _is_held_out(episode) else 0.0
+        return step_weight([], drawn_into_arm(episode)) if is_held_out(episode) else 0.0
     chances = []
     for trace, again in zip(episode, decided, strict=True):
-        is_tossed = trace.decision.reason is Reason.RANDOM and p_teacher is not None
-        if again.served is None or not (is_tossed or _same(trace, again)):
+        tossed = _toss_chance(trace, p_teacher)
+        if again.served is None or (tossed is None and not _same(trace, again)):
             raise BenchmarkError(_unsupported(id, trace, again, alone))
-        chance = 1.0
-        if is_tossed and p_teacher is not None:
-            chance = p_teacher if trace.decision.served == "teacher" else 1 - p_teacher
-        chances.append((_same(trace, again), chance))
-    return step_weight(chances, _arm(episode))
+        chances.append((_same(trace, again), 1.0 if tossed is None else tossed))
+    return step_weight(chances, drawn_into_arm(episode))
+
+
+def _toss_chance(trace: Trace, p_teacher: float | None) -> float | None:
+    """With which chance a toss decided a step; ``None``: none did, or it is not known."""
+    if trace.decision.reason is not Reason.RANDOM:
+        return None
+    if trace.decision.chance is not None or p_teacher is None:
+        return trace.decision.chance
+    return p_teacher if trace.decision.served == "teacher" else 1 - p_teacher
 
 
 def _unsupported(id: str, trace: Trace, again: StepAgain, alone: bool) -> str:
@@ -409,12 +433,9 @@ def _unsupported(id: str, trace: Trace, again: StepAgain, alone: bool) -> str:
     if alone:
         needed = "episodes of the teacher alone: set evidence.holdout (for example 0.05)"
     elif trace.decision.reason is Reason.RANDOM:
-        needed = "the chance of its coin: give --p-teacher"
+        needed = "the chance of its coin, which older traces lack: give --p-teacher"
     else:
-        needed = (
-            "steps left to chance: serve some episodes with cascade.policy = 'explore' and give "
-            "--p-teacher"
-        )
+        needed = "steps left to chance: serve some episodes with cascade.policy = 'explore'"
     return (
         f"nothing recorded supports this policy: in {where} {trace.decision.served} served "
         f"({trace.decision.reason.value}), it would have been the {again.served} ({again.why}); "

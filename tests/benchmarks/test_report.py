@@ -16,6 +16,7 @@ from tutelage.benchmarks.arms import ARMS
 from tutelage.benchmarks.manifest import Manifest
 from tutelage.benchmarks.plot import draw
 from tutelage.benchmarks.report import Report, build_report, load_report, to_json
+from tutelage.benchmarks.report_breakdown import UNSOLVED
 from tutelage.benchmarks.report_page import page, write_report
 from tutelage.benchmarks.report_table import COLUMNS, markdown, rich_table, usd
 from tutelage.benchmarks.results import EpisodeResult
@@ -94,6 +95,9 @@ def test_verdicts_need_enough_pairs_that_point_one_way() -> None:
     assert demos.against_teacher.verdict == "insignificant"
     table = markdown(summary)
     assert "p = 0.004 worse" in table
+    assert "p < 0.001 worse" in markdown(
+        report(arm_results("teacher", [True] * 12, 1, 1), arm_results("demos", [False] * 12, 1, 1))
+    )
     assert "p = 1.000 insignificant" in table
     better = report(
         arm_results("teacher", [False] * 8, 1, 1), arm_results("demos", [True] * 8, 1, 1)
@@ -155,6 +159,9 @@ def test_json_is_plain_and_complete() -> None:
     assert student["teacher_share"] == 0.5
     low, high = demos["costs"]["cached"]["solved_usd_interval"]
     assert 0.024 <= low < 0.03 < high
+    assert demos["token_parts"] == {}
+    assert teacher["token_parts"] == {"teacher: prompt": 10.0, "teacher: answers": 2.0}
+    assert [row["category"] for row in figures["difficulties"][-2:]] == ["4 steps", UNSOLVED]
     assert demos["success_interval"] == pytest.approx([0.4902, 0.9433], abs=1e-3)
     assert demos["against_teacher"]["bank_episodes"] == 10
     assert student["against_teacher"]["bank_episodes"] == 0
@@ -163,7 +170,8 @@ def test_json_is_plain_and_complete() -> None:
 def test_the_same_results_give_the_same_report() -> None:
     first, second = report(TEACHER, STUDENT, DEMOS), report(TEACHER, STUDENT, DEMOS)
     assert to_json(first) == to_json(second)
-    assert page(first, draw(first)) == page(second, draw(second))
+    assert page(first) == page(second)
+    assert draw(first) == draw(second)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +225,7 @@ class Reader(HTMLParser):
 
 def test_the_page_is_well_formed_and_loads_nothing() -> None:
     shown = report(TEACHER, STUDENT, DEMOS, student="<script>alert(1)</script>")
-    text = page(shown, draw(shown))
+    text = page(shown)
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
@@ -226,11 +234,13 @@ def test_the_page_is_well_formed_and_loads_nothing() -> None:
     assert "@import" not in text
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    assert text.count("<svg") == 1
-    assert "<metadata>" not in text
-    # Arms, components, and one kind of task of each arm.
-    assert reader.cells == 3 * (len(COLUMNS) + 1) + 6 * 9 + 3 * 5
+    # Two panels, and a legend of three arms and the random mix.
+    assert text.count("<svg") == 2 + 4
+    # Arms, components, and one kind of task and two lengths of each arm.
+    assert reader.cells == 3 * (len(COLUMNS) + 1) + 6 * 9 + 3 * 2 + 3 * 3
     assert 'class="worse"' in text
+    assert "is an oracle, not a language model" in text
+    assert "is an oracle" not in page(report(TEACHER, teacher_kind="model"))
 
 
 def test_the_plot_is_a_picture_in_either_form() -> None:
@@ -259,7 +269,7 @@ def test_without_matplotlib_the_rest_is_written(
     written = write_report(report(TEACHER), tmp_path)
     assert written.plot is None
     assert written.missing == "matplotlib is not installed: pip install 'tutelage[plot]'"
-    assert "<figure" not in written.page.read_text()
+    assert "<figure" in written.page.read_text()
     assert not (tmp_path / "plot.png").exists()
 
 

@@ -1,37 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
-
 from tests.benchmarks.tiny_world import result
 
 from tutelage.benchmarks.report_breakdown import (
+    UNSOLVED,
     by_category,
-    category_table,
-    example_json,
-    example_list,
-    failed_episode,
-    failures,
-    votes,
+    by_difficulty,
+    category_json,
+    share_table,
 )
-from tutelage.runtime.types import Decision, Reason, Sample, Trace
-
-
-def traced(index: int, *actions: str | None, **changes: Any) -> Trace:
-    made: dict[str, Any] = {
-        "id": f"t{index}",
-        "tenant": "default",
-        "episode_id": "e",
-        "step_index": index,
-        "created_at_s": 1.0,
-        "model": "agent",
-        "goal": "g",
-        "observation": f"seen {index}",
-        "answer": "<b>look</b>",
-        "decision": Decision(served="student", reason=Reason.AGREED, score=0.5),
-        "samples": tuple(Sample(text=one or "hm", action=one) for one in actions),
-        **changes,
-    }
-    return Trace(**made)
 
 
 def test_kinds_of_tasks_are_counted_by_arm() -> None:
@@ -47,54 +24,36 @@ def test_kinds_of_tasks_are_counted_by_arm() -> None:
     assert (heat.episodes, heat.solved, heat.teacher_share) == (2, 1, 0.5)
     assert heat.success.low < 0.5 < heat.success.high
     assert cool.demonstrations == 6.0
-    table = category_table(tuple(rows.values()))
-    assert "&lt;cool&gt;" in table
-    assert "1/2<small>[" in table
+    table = share_table(tuple(rows.values()), {"a": "arm <a>", "b": "none"})
+    assert "<th>&lt;cool&gt;</th><th>heat</th>" in table
+    assert "solved 1/2 [" in table
+    assert "arm &lt;a&gt;" in table
+    assert table.endswith("<tr><td>none</td><td>-</td><td>-</td></tr></tbody></table>")
+    assert category_json(heat)["teacher_share"] == 0.5
 
 
-def test_the_first_failures_of_every_arm_are_taken() -> None:
-    results = [result(arm, task=task, success=task == 0) for arm in "ba" for task in range(4)]
-
-    found = failures(results, 2)
-
-    assert [one.key[:2] for one in found] == [
-        (arm, results[task].task_id) for arm in "ab" for task in (1, 2)
+def test_difficulty_is_how_long_the_teacher_needed() -> None:
+    lengths = (2, 2, 3, 4, 5, 9, 30)
+    results = [
+        result(arm, task=task, success=steps < 30, steps=steps + extra, teacher_steps=taken)
+        for arm, extra, taken in (("teacher", 0, 2), ("a", 1, 0))
+        for task, steps in enumerate(lengths)
     ]
+    alone = result("a", task=99, success=True)
+
+    rows = by_difficulty([*results, alone])
+
+    assert [(row.category, row.episodes) for row in rows if row.arm == "a"] == [
+        ("2 steps", 2),
+        ("3 to 4 steps", 2),
+        ("5 to 9 steps", 2),
+        (UNSOLVED, 1),
+    ]
+    assert [row.category for row in rows[-4:]] == [row.category for row in rows[:4]]
+    assert rows[0].teacher_share == 0.0
 
 
-def test_an_example_tells_prompt_samples_votes_and_decision() -> None:
-    prompt = ({"role": "system", "content": "s"}, {"role": "user", "content": "x" * 700})
-    steps = [traced(3, "go", "go", None, prompt=prompt), traced(2), traced(1), traced(0)]
-
-    example = failed_episode(result("a", success=False), steps)
-
-    assert example is not None
-    assert [one.step_index for one in example.steps] == [1, 2, 3]
-    page = example_list([example])
-    assert "2 x go\n1 x unusable" in page
-    assert "student (agreed, score 0.50)" in page
-    assert "&lt;b&gt;look&lt;/b&gt;" in page
-    assert "x" * 600 + " \u2026" in page
-    assert "x" * 601 not in page
-    assert "seen 1" in page
-    told = example_json(example)["steps"][-1]
-    assert told["votes"] == {"go": 2, "unusable": 1}
-    assert told["prompt"] == list(prompt)
-
-
-def test_a_prompt_of_parts_falls_back_on_what_was_seen() -> None:
-    parts = ({"role": "user", "content": [{"type": "text", "text": "t"}]},)
-    decision = Decision(served="teacher", reason=Reason.ALWAYS)
-    step = traced(0, prompt=parts, decision=decision)
-
-    example = failed_episode(result("a", success=False), [step])
-
-    assert example is not None
-    page = example_list([example])
-    assert "seen 0" in page
-    assert "teacher (always)" in page
-    assert votes(step) == {}
-
-
-def test_an_episode_that_the_store_lacks_is_no_example() -> None:
-    assert failed_episode(result("a", success=False), []) is None
+def test_without_the_teacher_nothing_tells_difficulty() -> None:
+    assert by_difficulty([result("a", task=0, success=True)]) == ()
+    lost = by_difficulty([result("teacher", task=0, success=False)])
+    assert [row.category for row in lost] == [UNSOLVED]

@@ -16,9 +16,11 @@ from tutelage.benchmarks.run_comparison import (
     compare_folders,
     compare_runs,
     holm,
+    markdown,
     rich_table,
     to_json,
 )
+from tutelage.benchmarks.statistics import mean_interval, paired_difference_interval
 from tutelage.runtime.errors import BenchmarkError
 
 
@@ -71,6 +73,7 @@ def test_one_pair_has_no_interval() -> None:
     found = compared(played([True], 0.1), played([True], 0.2))
 
     assert found.rows[0].costs["cached"].interval is None
+    assert found.rows[0].difference_interval is not None
     assert "$0.100 -> $0.200" in text(found)
 
 
@@ -79,8 +82,39 @@ def test_settings_and_arms_that_differ_are_said() -> None:
 
     found = compared(first, played([True] * 3, 0.1), max_steps=7)
 
-    assert "max_steps: " in found.notes[0]
+    assert found.notes[0] == "The runs differ in settings, too: max_steps: 8 -> 7."
     assert found.notes[1] == "Arms of one run only are left out: teacher."
+
+
+def test_settings_inside_others_are_told_by_their_full_names() -> None:
+    old = {"bank": "a" * 90, "prompt": {"layout": "pinned", "k": 3}}
+    new = {"bank": "b", "prompt": {"layout": "per-step", "k": 3, "later": None}}
+    runs = [
+        (name, played([True], 0.1), settings(more=more)) for name, more in (("a", old), ("b", new))
+    ]
+
+    (note,) = compare_runs(runs[0], runs[1]).notes
+
+    assert f"more.bank: {'a' * 60}… -> b" in note
+    assert "more.prompt.layout: pinned -> per-step" in note
+    assert "later" not in note
+    assert ".k:" not in note
+
+
+def test_the_difference_has_newcombes_interval_or_one_over_tasks() -> None:
+    first, second = played([False] * 8 + [True] * 2, 0.1), played([True] * 10, 0.1)
+    twice = [
+        [one for seed in range(2) for one in played(won, 0.1, seed=seed)]
+        for won in ([False, True, False], [True, True, True])
+    ]
+
+    (alone,) = compared(first, second).rows
+    (repeated,) = compared(*twice).rows
+
+    assert alone.difference == 0.8
+    assert alone.difference_interval == paired_difference_interval(2, 0, 8, 0)
+    assert repeated.pairs == 6
+    assert repeated.difference_interval == mean_interval([1.0, 0.0, 1.0])
 
 
 def test_runs_without_a_common_episode_are_refused() -> None:
@@ -117,3 +151,15 @@ def test_table_and_json_tell_the_same() -> None:
     assert "0.20 -> 1.00" in text(found)
     assert "b against a" in text(found)
     assert "-$0.0100" in text(found)
+    assert plain["rows"][0]["difference_interval"]["low"] > 0
+    assert plain["first_settings"]["world"] == plain["second_settings"]["world"] == "corridor"
+    assert "| 0.20 -> 1.00 | +0.80 (+" in markdown(found)
+
+
+def test_arms_stand_in_the_order_of_their_table() -> None:
+    arms = ("demos", "x", "teacher")
+    listed = [one for arm in arms for one in played([True], 0.1, arm=arm)]
+
+    found = compared(listed, listed)
+
+    assert [row.arm for row in found.rows] == ["teacher", "demos", "x"]

@@ -12,6 +12,7 @@ from tutelage.benchmarks.statistics import (
     bootstrap_ratio,
     mcnemar_exact,
     mean_interval,
+    paired_difference_interval,
     student_t_quantile,
     wilson_interval,
     wilson_share,
@@ -152,3 +153,24 @@ def test_a_weighted_share_has_the_interval_of_so_many_trials() -> None:
 def test_a_share_that_is_none_is_refused(share: float, trials: float) -> None:
     with pytest.raises(ValueError, match="give"):
         wilson_share(share, trials)
+
+
+def test_a_paired_difference_has_the_published_interval() -> None:
+    interval = paired_difference_interval(36, 2, 12, 0)
+
+    # Newcombe 1998, table II, 50 pairs, method 10.
+    assert (round(interval.low, 4), round(interval.high, 4)) == (0.0569, 0.3404)
+
+
+@given(*[st.integers(min_value=0, max_value=60)] * 4)
+def test_a_paired_difference_is_inside_its_interval(
+    both: int, only_first: int, only_second: int, neither: int
+) -> None:
+    interval = paired_difference_interval(both, only_first, only_second, neither)
+    turned = paired_difference_interval(both, only_second, only_first, neither)
+    pairs = both + only_first + only_second + neither
+    difference = (only_second - only_first) / pairs if pairs else 0.0
+
+    assert -1 - 1e-12 <= interval.low <= difference + 1e-12
+    assert difference - 1e-12 <= interval.high <= 1 + 1e-12
+    assert (turned.low, turned.high) == pytest.approx((-interval.high, -interval.low))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,12 @@ def test_two_replays_are_compared_on_what_both_played(tutelage: Any, played: Any
 
     assert (ran.code, ran.err) == (0, "")
     assert "insignificant" in ran.out
+    page = played.results / "comparison.html"
+    assert f"wrote {page}" in ran.out
+    assert page.read_text().startswith("<!doctype html>")
+    assert json.loads((played.results / "comparison.json").read_text()) == told
+    table = tutelage("report", played.results, "--against", played.results, "--markdown").out
+    assert table.strip() == (played.results / "comparison.md").read_text().strip()
     assert {row["arm"] for row in told["rows"]} == {"teacher", "student", "demos-cascade"}
     assert all((row["pairs"], row["p"]) == (2, 1.0) for row in told["rows"])
 
@@ -101,3 +108,27 @@ def test_a_store_without_the_episodes_is_said(tutelage: Any, played: Any, tmp_pa
 
     assert ran.code == 0
     assert "The store holds none of the episodes that failed" in ran.out
+
+
+def test_several_replays_are_one_table(tutelage: Any, played: Any) -> None:
+    bank = played.folder / "bank"
+
+    ran = tutelage("report", "table", played.results, bank)
+    told = tutelage("report", "table", played.results, bank, "--arms", "teacher", "--json").json
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.count("| household (") == 4
+    assert "| household (train) † |" in ran.out
+    assert [(row["arm"], row["split"]) for row in told["rows"]] == [
+        ("teacher", "test"),
+        ("teacher", "train"),
+    ]
+
+
+def test_two_folders_need_a_word_for_what_is_wanted(tutelage: Any, played: Any) -> None:
+    two = tutelage("report", played.results, played.folder / "bank")
+    none = tutelage("report", "table")
+
+    assert (two.code, none.code) == (2, 2)
+    assert "--against" in two.line
+    assert "name the folders" in none.line

@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, Literal
 
+from tutelage.benchmarks.cost_chart import PANELS
 from tutelage.benchmarks.economics import Pricing
-from tutelage.benchmarks.report import STUDENT_ARM, TEACHER_ARM, Report
+from tutelage.benchmarks.report import STUDENT_ARM, Report
+from tutelage.benchmarks.report_breakdown import TEACHER_ARM
 from tutelage.runtime.errors import MissingExtra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PANELS: tuple[tuple[Pricing, str], ...] = (
-    ("cached", "with prompt caches"),
-    ("uncached", "every prompt token in full"),
-)
 _MARKERS = "osD^vP*Xhd"
 
 

@@ -72,10 +72,13 @@ def lines(replay: RecordedReplay, confidence: float = 0.95) -> list[str]:
 
 def to_json(replay: RecordedReplay) -> dict[str, Any]:
     """The result as JSON values; what is not finite is ``null``."""
-    return {name: _finite(value) for name, value in asdict(replay).items()}
+    return {name: finite(value) for name, value in asdict(replay).items()}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value of ``asdict`` for JSON, which has no infinity."""
     if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, tuple):
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 
 from tutelage.benchmarks.arms import ARMS
+from tutelage.benchmarks.failed_episodes import FailedEpisode, example_json
 from tutelage.benchmarks.manifest import Manifest, RunSettings, read_manifest
 from tutelage.benchmarks.report_breakdown import (
+    TEACHER_ARM,
     CategoryShare,
-    FailedEpisode,
     by_category,
+    by_difficulty,
     category_json,
-    example_json,
 )
 from tutelage.benchmarks.results import EpisodeResult, read_results
 from tutelage.benchmarks.statistics import Interval
 from tutelage.benchmarks.summary import PRICINGS, ArmSummary, Bank, summarise
+from tutelage.benchmarks.token_bars import token_parts
 from tutelage.runtime.errors import BenchmarkError
 
-TEACHER_ARM = "teacher"
 STUDENT_ARM = "student"
 BOOTSTRAP_SEED = 20_251_202
 
@@ -37,6 +38,8 @@ class Report:
     rows: tuple[ArmSummary, ...]
     notes: tuple[str, ...]
     categories: tuple[CategoryShare, ...] = ()
+    difficulties: tuple[CategoryShare, ...] = ()
+    """By how many steps the teacher alone needed."""
     examples: tuple[FailedEpisode, ...] = ()
     """Episodes that failed, where the store was at hand."""
 
@@ -84,7 +87,9 @@ def build_report(manifest: Manifest, results: Sequence[EpisodeResult]) -> Report
         generator = np.random.default_rng(BOOTSTRAP_SEED)
         rows.append(summarise(arm, title, by_arm[arm], teacher, bank, generator))
     notes = tuple(_notes(manifest, rows))
-    return Report(manifest.settings, tuple(rows), notes, by_category(results))
+    return Report(
+        manifest.settings, tuple(rows), notes, by_category(results), by_difficulty(results)
+    )
 
 
 def _notes(manifest: Manifest, rows: Sequence[ArmSummary]) -> list[str]:
@@ -145,6 +150,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "settings": report.settings.model_dump(mode="json"),
         "arms": [_row_json(row) for row in report.rows],
         "categories": [category_json(row) for row in report.categories],
+        "difficulties": [category_json(row) for row in report.difficulties],
         "failures": [example_json(one) for one in report.examples],
         "notes": list(report.notes),
     }
@@ -158,21 +164,23 @@ def _row_json(row: ArmSummary) -> dict[str, Any]:
         "episodes": row.episodes,
         "solved": row.solved,
         "success": row.share_solved,
-        "success_interval": _ends(row.success),
+        "success_interval": interval_ends(row.success),
         "steps": row.steps,
         "teacher_share": row.teacher_share,
         "expert_steps": row.expert_steps,
         "planner_steps": row.planner_steps,
         "refused_share": dict(row.refused_share),
         "reasons": row.reasons,
+        "token_parts": {part.name: part.tokens for part in token_parts(row)},
         "tokens": {role: usage.model_dump() for role, usage in row.tokens.items()},
         "seconds": row.seconds,
         "costs": {
             pricing: {
                 "episode_usd": row.costs[pricing].episode_usd,
+                "episode_usd_interval": interval_ends(row.episode_usd_interval[pricing]),
                 "components_usd": dict(row.costs[pricing].components_usd),
                 "solved_usd": row.costs[pricing].solved_usd,
-                "solved_usd_interval": _ends(row.solved_usd_interval[pricing]),
+                "solved_usd_interval": interval_ends(row.solved_usd_interval[pricing]),
             }
             for pricing in PRICINGS
         },
@@ -194,7 +202,8 @@ def _row_json(row: ArmSummary) -> dict[str, Any]:
     }
 
 
-def _ends(interval: Interval | None) -> list[float | None] | None:
+def interval_ends(interval: Interval | None) -> list[float | None] | None:
+    """Both ends for JSON, which has no infinity."""
     if interval is None:
         return None
     return [end if isfinite(end) else None for end in (interval.low, interval.high)]

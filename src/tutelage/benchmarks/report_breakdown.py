@@ -1,20 +1,19 @@
-"""What a report tells beside its arms: kinds of tasks, and episodes that failed step by step."""
+"""Success and teacher share of every arm by kind of task, and by how long the task is."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from tutelage.benchmarks.results import EpisodeResult, teacher_share
 from tutelage.benchmarks.statistics import Interval, wilson_interval
-from tutelage.runtime.types import Trace
 
-_LONGEST = 600
-"""Characters of a text in an example."""
-_LAST_STEPS = 3
+TEACHER_ARM = "teacher"
+UNSOLVED = "teacher failed"
+_BANDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +32,76 @@ class CategoryShare:
     """Shown to the student, mean of an episode."""
 
 
-@dataclass(frozen=True, slots=True)
-class FailedEpisode:
-    """An episode that was not solved, with its last steps."""
-
-    result: EpisodeResult
-    steps: tuple[Trace, ...]
-    """Oldest first."""
-
-
 def by_category(results: Sequence[EpisodeResult]) -> tuple[CategoryShare, ...]:
     """Success and teacher share of every arm by kind of task, arms in the order of their names."""
+    return _grouped(results, lambda one: one.category)
+
+
+def by_difficulty(results: Sequence[EpisodeResult]) -> tuple[CategoryShare, ...]:
+    """The same by how many steps the teacher alone needed: three bands of about equal size.
+
+    Tasks that the teacher did not solve are a band of their own; episodes without a partner of the
+    teacher are left out. Nothing where the teacher did not play.
+    """
+    needed = {
+        (one.task_id, one.seed): one.steps if one.success else None
+        for one in results
+        if one.arm == TEACHER_ARM
+    }
+    lengths = sorted(steps for steps in needed.values() if steps is not None)
+    parts = range(1, _BANDS + 1) if lengths else ()
+    ends = sorted({lengths[(len(lengths) * part - 1) // _BANDS] for part in parts})
+
+    def band(one: EpisodeResult) -> str:
+        steps = needed[one.task_id, one.seed]
+        if steps is None:
+            return UNSOLVED
+        place = next(place for place, end in enumerate(ends) if steps <= end)
+        first = lengths[0] if place == 0 else ends[place - 1] + 1
+        return f"{first} to {ends[place]} steps" if first < ends[place] else f"{first} steps"
+
+    partners = [one for one in results if (one.task_id, one.seed) in needed]
+    order = {band(one): needed[one.task_id, one.seed] or float("inf") for one in partners}
+    return tuple(sorted(_grouped(partners, band), key=lambda row: (row.arm, order[row.category])))
+
+
+def share_table(rows: Sequence[CategoryShare], titles: Mapping[str, str]) -> str:
+    """An HTML table: arms down, kinds of tasks across.
+
+    Args:
+        rows: What is shown.
+        titles: Names for people by arm, in the order of the table.
+    """
+    kinds = list(dict.fromkeys(row.category for row in rows))
+    cells = {(row.arm, row.category): row for row in rows}
+    head = "".join(f"<th>{escape(kind.replace('_', ' '))}</th>" for kind in kinds)
+    body = "".join(
+        f"<tr><td>{escape(title)}</td>"
+        f"{''.join(_cell(cells.get((arm, kind))) for kind in kinds)}</tr>"
+        for arm, title in titles.items()
+    )
+    return f"<table><thead><tr><th>arm</th>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def category_json(row: CategoryShare) -> dict[str, Any]:
+    """One kind of task as JSON values."""
+    return {
+        "arm": row.arm,
+        "category": row.category,
+        "episodes": row.episodes,
+        "solved": row.solved,
+        "success_interval": [row.success.low, row.success.high],
+        "teacher_share": row.teacher_share,
+        "demonstrations": row.demonstrations,
+    }
+
+
+def _grouped(
+    results: Sequence[EpisodeResult], kind: Callable[[EpisodeResult], str]
+) -> tuple[CategoryShare, ...]:
     groups: dict[tuple[str, str], list[EpisodeResult]] = defaultdict(list)
     for result in results:
-        groups[result.arm, result.category].append(result)
+        groups[result.arm, kind(result)].append(result)
     rows = []
     for (arm, category), listed in sorted(groups.items()):
         solved = sum(one.success for one in listed)
@@ -64,113 +119,12 @@ def by_category(results: Sequence[EpisodeResult]) -> tuple[CategoryShare, ...]:
     return tuple(rows)
 
 
-def failures(results: Sequence[EpisodeResult], an_arm: int) -> list[EpisodeResult]:
-    """The first unsolved episodes of every arm, at most ``an_arm`` of each."""
-    taken: Counter[str] = Counter()
-    found = []
-    for result in sorted(results, key=lambda one: one.key):
-        if not result.success and taken[result.arm] < an_arm:
-            taken[result.arm] += 1
-            found.append(result)
-    return found
-
-
-def failed_episode(result: EpisodeResult, traces: Sequence[Trace]) -> FailedEpisode | None:
-    """The last steps of an episode; ``None`` where the store does not hold it."""
-    ordered = sorted(traces, key=lambda trace: (trace.step_index, trace.created_at_s))
-    return FailedEpisode(result, tuple(ordered[-_LAST_STEPS:])) if ordered else None
-
-
-def category_table(rows: Sequence[CategoryShare]) -> str:
-    """The kinds of tasks as an HTML table."""
-    heads = ("arm", "kind of task", "solved", "teacher share", "demonstrations an episode")
-    body = "".join(
-        f"<tr><td>{escape(row.arm)}</td><td>{escape(row.category)}</td>"
-        f"<td>{row.solved}/{row.episodes}<small>[{row.success.low:.2f}, {row.success.high:.2f}]"
-        f"</small></td><td>{row.teacher_share:.2f}</td><td>{row.demonstrations:.1f}</td></tr>"
-        for row in rows
-    )
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def example_list(examples: Sequence[FailedEpisode]) -> str:
-    """Failed episodes as HTML that unfolds."""
-    return "".join(_example(one) for one in examples)
-
-
-def category_json(row: CategoryShare) -> dict[str, Any]:
-    """One kind of task as JSON values."""
-    return {
-        "arm": row.arm,
-        "category": row.category,
-        "episodes": row.episodes,
-        "solved": row.solved,
-        "success_interval": [row.success.low, row.success.high],
-        "teacher_share": row.teacher_share,
-        "demonstrations": row.demonstrations,
-    }
-
-
-def example_json(example: FailedEpisode) -> dict[str, Any]:
-    """One failed episode as JSON values."""
-    result = example.result
-    return {
-        "arm": result.arm,
-        "task_id": result.task_id,
-        "seed": result.seed,
-        "episode_id": result.episode_id,
-        "steps": [
-            {
-                "step_index": trace.step_index,
-                "prompt": list(trace.prompt),
-                "samples": [one.model_dump() for one in trace.samples],
-                "votes": dict(votes(trace)),
-                "decision": trace.decision.model_dump(mode="json"),
-                "answer": trace.answer,
-            }
-            for trace in example.steps
-        ],
-    }
-
-
-def votes(trace: Trace) -> Mapping[str, int]:
-    """How many samples name each action; unusable ones count together as ``unusable``."""
-    counts = Counter(one.action or "unusable" for one in trace.samples)
-    return dict(counts.most_common())
-
-
-def _example(example: FailedEpisode) -> str:
-    result = example.result
-    title = f"{result.arm}: {result.task_id}, seed {result.seed}, {result.steps} steps"
+def _cell(row: CategoryShare | None) -> str:
+    if row is None:
+        return "<td>-</td>"
+    share = f"{row.teacher_share:.0%}"
+    bar = f'<span class="share"><i style="width:{row.teacher_share:.1%}"></i></span>'
     return (
-        f"<details><summary>{escape(title)}</summary>{''.join(map(_step, example.steps))}</details>"
+        f"<td>{share}{bar}<small>solved {row.solved}/{row.episodes} "
+        f"[{row.success.low:.2f}, {row.success.high:.2f}]</small></td>"
     )
-
-
-def _step(trace: Trace) -> str:
-    decision = trace.decision
-    score = "" if decision.score is None else f", score {decision.score:.2f}"
-    cells = {
-        "prompt": _short(_prompt(trace)),
-        "samples": "\n".join(_short(one.text) for one in trace.samples) or "none",
-        "votes": "\n".join(f"{count} x {key}" for key, count in votes(trace).items()) or "none",
-        "decision": f"{decision.served} ({decision.reason.value}{score})",
-        "answer": _short(trace.answer),
-    }
-    told = "".join(
-        f"<dt>{name}</dt><dd><pre>{escape(text)}</pre></dd>" for name, text in cells.items()
-    )
-    return f"<h3>step {trace.step_index}</h3><dl>{told}</dl>"
-
-
-def _prompt(trace: Trace) -> str:
-    """The last message of the prompt; what is before it are demonstrations and earlier steps."""
-    if not trace.prompt:
-        return trace.observation
-    content = trace.prompt[-1].get("content")
-    return content if isinstance(content, str) else trace.observation
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

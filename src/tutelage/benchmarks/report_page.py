@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from tutelage.benchmarks.cost_chart import ChartPoint, cost_chart
+from tutelage.benchmarks.failed_episodes import example_list
+from tutelage.benchmarks.page_style import html_page
 from tutelage.benchmarks.plot import draw
-from tutelage.benchmarks.report import Report, to_json
-from tutelage.benchmarks.report_breakdown import category_table, example_list
+from tutelage.benchmarks.report import STUDENT_ARM, Report, to_json
+from tutelage.benchmarks.report_breakdown import TEACHER_ARM, CategoryShare, share_table
 from tutelage.benchmarks.report_table import COLUMNS, markdown, usd
 from tutelage.benchmarks.summary import PRICINGS, ArmSummary
+from tutelage.benchmarks.token_bars import token_bars
 from tutelage.runtime.errors import BenchmarkError, MissingExtra
-
-_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
-_STYLE = """
-:root { color-scheme: light; --ink: #1c2430; --soft: #5b6676; --line: #dfe4ea; --tint: #f5f7f9; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1480px; padding: 2rem 1.5rem 4rem; color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; background: #fff; }
-h1 { font-size: 1.6rem; margin: 0 0 .2rem; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
-p.lead { color: var(--soft); margin: 0 0 1.2rem; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
-table { border-collapse: collapse; width: 100%; font-size: 13px; }
-th, td { padding: .55rem .7rem; text-align: right; vertical-align: top; white-space: nowrap;
-  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-thead th { background: var(--tint); color: var(--soft); font-weight: 600; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-thead th:first-child { background: var(--tint); }
-tbody tr:last-child > * { border-bottom: 0; }
-tbody tr:hover > * { background: var(--tint); }
-td small, th small { display: block; color: var(--soft); font-weight: 400; }
-.better { color: #17693a; } .worse { color: #a1271b; } .insignificant { color: var(--soft); }
-figure { margin: 0; } figure svg { width: 100%; height: auto; }
-ul { padding-left: 1.2rem; } li { margin: .25rem 0; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: 13px; }
-details { margin: .4rem 0; } summary { cursor: pointer; font-weight: 600; }
-h3 { font-size: .95rem; margin: .8rem 0 .2rem; }
-pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-dt { font-weight: 600; } dd { margin: 0; color: var(--soft); }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,68 +28,97 @@ class WrittenReport:
     figures: Path
     plot: Path | None
     missing: str | None
-    """Why there is no plot, with the command that mends it."""
+    """Why there is no picture of its own beside the page, with the command that mends it."""
 
 
-def page(report: Report, plot_svg: bytes | None) -> str:
-    """The report as HTML that loads nothing else.
-
-    Args:
-        report: What is shown.
-        plot_svg: The picture; ``None`` leaves it out.
-    """
+def page(report: Report) -> str:
+    """The report as HTML that loads nothing else."""
     settings = report.settings
     title = f"{settings.world}: cost against success"
-    lead = f"{settings.split}; teacher {settings.teacher}; student {settings.student}"
+    lead = f"split {settings.split}; teacher {settings.teacher}; student {settings.student}"
+    oracle = ""
+    if settings.teacher_kind == "oracle":
+        oracle = (
+            '<p class="caution">The teacher of this run is an oracle, not a language model: its '
+            "tokens are priced as if a model had read the same prompt and written the same "
+            "answer.</p>"
+        )
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
     columns = "".join(
         f"<dt>{escape(column.header)}</dt><dd>{escape(column.explanation)}</dd>"
         for column in COLUMNS
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{escape(title)}</h1>
+    body = f"""<h1>{escape(title)}</h1>
 <p class="lead">{escape(lead)}</p>
-{_figure(plot_svg)}
+{oracle}
+{cost_chart(_points(report), _mix(report))}
+<p class="about">Bars are 95 % intervals: of the share of solved episodes (Wilson) and of the cost \
+of an episode (Student's t over tasks). An arm above the dashed line earns its keep.</p>
 <h2>Arms</h2>
+<p class="about">Dollars in two lines: with prompt caches, and with every prompt token in full. \
+Tokens in two lines: prompt+output of the student, and of the teacher.</p>
 <div class="scroll">{_table(report)}</div>
-<h2>Cost and tokens by component, an episode</h2>
-<div class="scroll">{_components(report)}</div>
-{_breakdown(report)}
+{_shares(report)}
+<h2>Where tokens went</h2>
+<p class="about">Tokens of a mean episode. The student's cost less each.</p>
+{token_bars(report.rows)}
+<details><summary>Cost and tokens by component, an episode</summary>
+<div class="scroll">{_components(report)}</div></details>
+{_examples(report)}
 <h2>Notes</h2>
 <ul>{notes}</ul>
 <h2>Columns</h2>
-<dl>{columns}</dl>
-</body>
-</html>
-"""
+<dl>{columns}</dl>"""
+    return html_page(title, body)
 
 
-def _breakdown(report: Report) -> str:
-    parts = []
+def _points(report: Report) -> list[ChartPoint]:
+    return [
+        ChartPoint(
+            title=f"{row.title} (n = {row.episodes})",
+            success=row.share_solved,
+            success_interval=row.success,
+            episode_usd={pricing: row.costs[pricing].episode_usd for pricing in PRICINGS},
+            episode_usd_interval=row.episode_usd_interval,
+        )
+        for row in report.rows
+    ]
+
+
+def _mix(report: Report) -> tuple[int, int] | None:
+    places = {row.arm: place for place, row in enumerate(report.rows)}
+    if STUDENT_ARM in places and TEACHER_ARM in places:
+        return places[STUDENT_ARM], places[TEACHER_ARM]
+    return None
+
+
+def _shares(report: Report) -> str:
+    titles = {row.arm: row.title for row in report.rows}
+    about = "Share of steps that the teacher took, and episodes solved with a 95 % interval."
+    parts = [f'<h2>Teacher share by difficulty</h2>\n<p class="about">{about}</p>']
+
+    def table(title: str, rows: tuple[CategoryShare, ...]) -> str:
+        return f'<h3>{title}</h3>\n<div class="scroll">{share_table(rows, titles)}</div>'
+
+    if report.difficulties:
+        parts.append(table("By the steps that the teacher alone needed", report.difficulties))
     if report.categories:
-        table = category_table(report.categories)
-        parts.append(f'<h2>Kinds of tasks</h2>\n<div class="scroll">{table}</div>')
+        parts.append(table("By kind of task", report.categories))
+    return "\n".join(parts) if len(parts) > 1 else ""
+
+
+def _examples(report: Report) -> str:
     if report.examples:
-        parts.append(f"<h2>Episodes that failed</h2>\n{example_list(report.examples)}")
-    return "\n".join(parts)
-
-
-def _figure(plot_svg: bytes | None) -> str:
-    if plot_svg is None:
+        about = "The last steps of each: what the student saw, what it said, and who decided."
+        told = f'<p class="about">{about}</p>\n{example_list(report.examples)}'
+        return f"<h2>Episodes that failed</h2>\n{told}"
+    if all(row.solved == row.episodes for row in report.rows):
         return ""
-    text = plot_svg.decode()
-    # Prolog and metadata only name addresses; inside HTML neither is wanted.
-    drawing = _METADATA.sub("", text[text.index("<svg") :])
-    label = "Cost of an episode against the share of solved episodes, by arm"
-    return f'<figure role="img" aria-label="{label}">{drawing}</figure>'
+    how = "tutelage report FOLDER --failures 2"
+    return (
+        f'<h2>Episodes that failed</h2>\n<p class="about">Shown, with the store that the replay '
+        f"wrote to, by <code>{how}</code>.</p>"
+    )
 
 
 def _arm(row: ArmSummary) -> str:
@@ -123,7 +126,10 @@ def _arm(row: ArmSummary) -> str:
 
 
 def _table(report: Report) -> str:
-    head = "".join(f"<th>{escape(column.header)}</th>" for column in COLUMNS)
+    head = "".join(
+        f'<th title="{escape(column.explanation)}">{escape(column.header)}</th>'
+        for column in COLUMNS
+    )
     body = []
     for row in report.rows:
         verdict = row.against_teacher.verdict if row.against_teacher else ""
@@ -139,10 +145,11 @@ def _table(report: Report) -> str:
 
 def _stacked(cell: str) -> str:
     """Two values of one cell below each other, intervals in small type."""
-    return "<br>".join(
-        f"{escape(value)}<small>[{escape(interval)}</small>" if interval else escape(value)
-        for value, _, interval in (part.partition(" [") for part in cell.split(" / "))
-    )
+    parts = []
+    for value, _, interval in (part.partition(" [") for part in cell.split(" / ")):
+        small = f"<small>[{escape(interval)}</small>" if interval else ""
+        parts.append(f"<div>{escape(value)}{small}</div>")
+    return "".join(parts)
 
 
 def _components(report: Report) -> str:
@@ -185,20 +192,19 @@ def write_report(report: Report, folder: Path) -> WrittenReport:
         BenchmarkError: The folder cannot be written.
     """
     missing: str | None = None
-    drawing: bytes | None = None
     plot: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            drawing = draw(report, "svg")
+            drawing = draw(report, "png")
             plot = folder / "plot.png"
-            plot.write_bytes(draw(report, "png"))
+            plot.write_bytes(drawing)
         except MissingExtra as error:
             missing = str(error)
         table, figures, html = (folder / f"report.{form}" for form in ("md", "json", "html"))
         table.write_text(markdown(report), encoding="utf-8")
         figures.write_text(json.dumps(to_json(report), indent=2) + "\n", encoding="utf-8")
-        html.write_text(page(report, drawing), encoding="utf-8")
+        html.write_text(page(report), encoding="utf-8")
     except OSError as error:
         raise BenchmarkError(f"{folder} cannot be written: {error.strerror}") from error
     return WrittenReport(html, table, figures, plot, missing)

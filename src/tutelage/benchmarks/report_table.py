@@ -67,9 +67,14 @@ def _both(form: Callable[[ArmSummary, Pricing], str]) -> Callable[[ArmSummary], 
     return cell
 
 
+def p_value(p: float) -> str:
+    """A p-value with three digits, which is never 0."""
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
+
+
 def _verdict(row: ArmSummary) -> str:
     against = row.against_teacher
-    return f"p = {against.p:.3f} {against.verdict}" if against else "-"
+    return f"{p_value(against.p)} {against.verdict}" if against else "-"
 
 
 def _cost_ratio(row: ArmSummary, pricing: Pricing) -> str:

@@ -21,6 +21,7 @@ from tutelage.benchmarks.statistics import (
     Interval,
     bootstrap_ratio,
     mcnemar_exact,
+    mean_interval,
     wilson_interval,
 )
 from tutelage.runtime.types import Served, Usage
@@ -68,6 +69,8 @@ class ArmSummary:
     arm: str
     title: str
     episodes: int
+    tasks: int
+    """Different ones among the episodes."""
     solved: int
     success: Interval
     """95 % by Wilson."""
@@ -85,9 +88,13 @@ class ArmSummary:
     costs: dict[Pricing, Cost]
     solved_usd_interval: dict[Pricing, Interval | None]
     """95 % of the cost of a solved task, by a bootstrap over tasks."""
+    episode_usd_interval: dict[Pricing, Interval | None]
+    """95 % of the cost of an episode, by Student's t over tasks."""
     seconds: float
     """Mean wall time of an episode."""
     against_teacher: AgainstTeacher | None = None
+    prompt_parts: dict[str, int] = field(default_factory=dict)
+    """Tokens of the student's prompts by part, as they were assembled, where that is known."""
 
     @property
     def share_solved(self) -> float:
@@ -128,12 +135,15 @@ def summarise(
         "teacher": sum(result.teacher_steps for result in results),
     }
     reasons: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
     for result in results:
         reasons.update(result.reasons)
+        parts.update(result.prompt_parts)
     return ArmSummary(
         arm=arm,
         title=title,
         episodes=len(results),
+        tasks=len({result.task_id for result in results}),
         solved=solved,
         success=wilson_interval(solved, len(results)),
         steps=sum(result.steps for result in results) / len(results),
@@ -148,9 +158,13 @@ def summarise(
         },
         reasons=dict(reasons.most_common()),
         tokens=tokens(results),
+        prompt_parts=dict(parts),
         costs={pricing: cost(results, pricing) for pricing in PRICINGS},
         solved_usd_interval={
             pricing: _solved_usd_interval(results, pricing, generator) for pricing in PRICINGS
+        },
+        episode_usd_interval={
+            pricing: _episode_usd_interval(results, pricing) for pricing in PRICINGS
         },
         seconds=sum(result.wall_s for result in results) / len(results),
         against_teacher=_against(results, teacher, bank.episodes if arm in bank.arms else 0),
@@ -169,6 +183,14 @@ def _solved_usd_interval(
     return bootstrap_ratio(
         [spent[task] for task in tasks], [solved[task] for task in tasks], generator
     )
+
+
+def _episode_usd_interval(results: Sequence[EpisodeResult], pricing: Pricing) -> Interval | None:
+    spent: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        spent[result.task_id].append(episode_cost_usd(result, pricing))
+    # Seeds of one task are not independent.
+    return mean_interval([sum(listed) / len(listed) for listed in spent.values()])
 
 
 def _against(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,15 +18,24 @@ if TYPE_CHECKING:
 
 SAVINGS = "savings"
 COSTS = "costs"
+TABLE = "table"
 
 
 def report(
-    folder: Annotated[
-        Path,
-        typer.Argument(help="Folder of a replay; or `savings` or `costs`, of recorded traffic."),
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder of a replay; or `savings` or `costs`, of recorded traffic; or `table` and "
+            "the folders of several replays.",
+        ),
     ],
     json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    arms: Annotated[
+        str | None,
+        typer.Option(help="For a table: arms, separated by commas.", show_default="all"),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -68,8 +77,19 @@ def report(
     Of a folder: a table here, a plot and report.html in it. `tutelage report savings` estimates
     savings, quality and risk from episodes that were held out and steps that were audited.
     `tutelage report costs` adds what is spent once, and projects when it is repaid. With
-    --against: what changed since another replay, on the tasks and seeds that both played.
+    --against: what changed since another replay, on the tasks and seeds that both played, here and
+    in comparison.html. `tutelage report table FOLDER...` puts the arms of several replays, for
+    example of several worlds, into one Markdown table.
     """
+    folder, *others = folders
+    if str(folder) == TABLE and (others or not folder.is_dir()):
+        _table(others, arms, json)
+        return
+    if others:
+        raise typer.BadParameter(
+            f"one folder at a time: compare two with `report {others[0]} --against {folder}`, or "
+            "put several into one table with `report table`"
+        )
     if str(folder) == SAVINGS and not folder.is_dir():
         _savings(tenant, since_s, config, setting, json)
         return
@@ -78,7 +98,7 @@ def report(
         _costs(tenant, since_s, training, episodes, config, setting, json)
         return
     if against is not None:
-        _comparison(against, folder, json)
+        _comparison(against, folder, "json" if json else "markdown" if markdown else "files")
         return
     from tutelage.benchmarks import report_table
     from tutelage.benchmarks.report import load_report, to_json
@@ -104,6 +124,19 @@ def report(
         typer.echo(f"no plot: {written.missing}", err=True)
 
 
+def _table(folders: list[Path], arms: str | None, as_json: bool) -> None:
+    from tutelage.benchmarks.results_table import markdown, results_table, to_json
+    from tutelage.cli.playing import names
+
+    if not folders:
+        raise typer.BadParameter("name the folders of the replays: report table out/household")
+    found = results_table(folders, names(arms) if arms else ())
+    if as_json:
+        print_json(to_json(found))
+        return
+    typer.echo(markdown(found), nl=False)
+
+
 def _with_failures(
     report: Report,
     folder: Path,
@@ -113,8 +146,8 @@ def _with_failures(
     setting: list[str] | None,
 ) -> Report:
     """The report with failed episodes, as far as the store holds them."""
-    from tutelage.benchmarks.report_breakdown import FailedEpisode, failed_episode
-    from tutelage.benchmarks.report_breakdown import failures as failed
+    from tutelage.benchmarks.failed_episodes import FailedEpisode, failed_episode
+    from tutelage.benchmarks.failed_episodes import failures as failed
     from tutelage.benchmarks.results import read_results
 
     async def read(assembly: Assembly, owner: str) -> list[FailedEpisode]:
@@ -135,16 +168,22 @@ def _with_failures(
     return replace(report, examples=tuple(examples))
 
 
-def _comparison(first: Path, second: Path, as_json: bool) -> None:
-    from tutelage.benchmarks.run_comparison import compare_folders, rich_table, to_json
+def _comparison(first: Path, second: Path, form: Literal["json", "markdown", "files"]) -> None:
+    from tutelage.benchmarks import run_comparison
+    from tutelage.benchmarks.comparison_page import write_comparison
 
-    found = compare_folders(first, second)
-    if as_json:
-        print_json(to_json(found))
+    found = run_comparison.compare_folders(first, second)
+    if form == "json":
+        print_json(run_comparison.to_json(found))
         return
-    console().print(rich_table(found))
+    if form == "markdown":
+        typer.echo(run_comparison.markdown(found))
+        return
+    written = write_comparison(found, second)
+    console().print(run_comparison.rich_table(found))
     for note in found.notes:
         typer.echo(f"- {note}")
+    typer.echo(f"wrote {written.page}")
 
 
 def _savings(
