@@ -12,7 +12,13 @@ from tests.isolation import isolate
 from tests.scripted_endpoint import ScriptedEndpoint
 
 import tutelage
-from tutelage.assembly import Assembly, open_assembly, price, token_counter
+from tutelage.assembly import (
+    Assembly,
+    open_assembly,
+    price,
+    prompt_settings,
+    token_counter,
+)
 from tutelage.endpoints import endpoint
 from tutelage.policies import Choice
 from tutelage.retrieval.selection import KeyedRetriever
@@ -462,3 +468,14 @@ async def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="cannot be made"):
         async with open_assembly(settings(store__url="sqlite:///file/t.sqlite")):
             raise AssertionError
+
+
+def test_a_student_may_be_shown_all_history() -> None:
+    shown = [
+        prompt_settings(load_config(environment={}, overrides={"prompt.history_turns": turns}))
+        for turns in ("all", "3")
+    ]
+
+    assert [one.history_turns for one in shown] == [None, 3]
+    with pytest.raises(ConfigError, match=r"prompt\.history_turns"):
+        load_config(environment={}, overrides={"prompt.history_turns": "-1"})

@@ -232,6 +232,37 @@ def test_a_policy_of_another_release_is_not_kept_with_this_one(
             policy_for(config, wrong, path)
 
 
+async def fail(runtime: Runtime, episodes: int, name: str) -> list[str]:
+    """Episodes that end in failure, and why who served in each."""
+    reasons = []
+    for number in range(episodes):
+        async with runtime.episode(id=f"{name}-{number}") as episode:
+            request = ChatRequest(model="agent", messages=[Message(role="user", content="Task: x")])
+            answer = await runtime.complete(request, episode=episode)
+            reasons.append(answer.decision.reason.value)
+            await episode.feedback(success=False)
+    return reasons
+
+
+async def test_drift_of_one_release_is_not_that_of_the_next(
+    students: Students, teacher: ScriptedEndpoint, tmp_path: Path
+) -> None:
+    config = configured(students, teacher, evidence__failures=0.05)
+    config = with_policy(config, written(tmp_path / "policy.json", config))
+    async with opened(config) as (assembly, runtime, store):
+        for number in (1, 2):
+            release = serving(store, tenant="default", weights_sha256=f"{number}" * 64)
+            path = calibrated(config, release, tmp_path / f"{number}.json")
+            store.set_policy("default", release.name, *policy_for(config, release, path))
+
+            assert (await ask(runtime, f"new-{number}")).decision.reason == "certified"
+            assert (await fail(runtime, 40, release.name))[-1] == "alarm"
+
+        watch = assembly.policies.watch
+        assert watch is not None
+        assert watch.level == "normal"
+
+
 # The drill.
 
 

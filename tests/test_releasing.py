@@ -15,8 +15,9 @@ from tests.scripted_endpoint import ScriptedEndpoint
 from tests.training.fake_replica import FakeReplica
 
 from tutelage.assembly import open_assembly
+from tutelage.curating import curation_rules
 from tutelage.evaluating import evaluate_in_world, evaluate_on_steps, first_seen, student_from
-from tutelage.learning import LearningStages, curation_rules
+from tutelage.learning import LearningStages
 from tutelage.releasing import (
     calibrate_release,
     deployment_of,

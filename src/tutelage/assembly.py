@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tutelage.chaining import Chain, with_tiers
+from tutelage.demonstrating import keyed, measured_worth
 from tutelage.endpoints import endpoint
 from tutelage.runtime.config import Config, ModelConfig
 from tutelage.runtime.errors import PriceUnknown
@@ -25,11 +27,13 @@ from tutelage.runtime.types import Served, Step
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from tutelage.curating import AfterFeedback
     from tutelage.policies import Choice, Policies
     from tutelage.released import Releases
     from tutelage.retrieval.bank import Bank
     from tutelage.retrieval.embedding import Embedder
     from tutelage.retrieval.exposures import SqlExposureLog
+    from tutelage.retrieval.worth import MeasuredWorth
     from tutelage.runtime.auditing import Auditing
     from tutelage.runtime.ledger import Ledger
     from tutelage.runtime.pipeline import Runtime
@@ -68,6 +72,7 @@ class Assembly:
         self.count_tokens = count_tokens
         self._stack = stack
         self._student: Model | None = None
+        self._chain = Chain(self)
 
     @functools.cached_property
     def embedder(self) -> Embedder:
@@ -83,12 +88,15 @@ class Assembly:
         """The demonstrations, made at the first use: what needs none needs no embedder.
 
         Raises:
+            ConfigError: The configured index needs another database.
             RetrievalError: The embedder is missing.
         """
         from tutelage.retrieval.bank import Bank
+        from tutelage.retrieval.pgvector_bank import PgVectorBank
 
+        kind = PgVectorBank if self.config.retrieval.index == "pgvector" else Bank
         cache = _database_cache(self.engine) / self.embedder.name
-        return Bank(self.engine, self.embedder, cache, time.time)
+        return kind(self.engine, self.embedder, cache, time.time)
 
     @functools.cached_property
     def audits(self) -> SqlAuditStore:
@@ -137,11 +145,12 @@ class Assembly:
         """Joins the parts; whatever is not given is as configured.
 
         With ``releases``, as what serves has it, those of ``releases.student`` take the student's
-        place, and it is noted which demonstrations are shown.
+        place, it is noted which demonstrations are shown, and judged episodes become new ones.
 
         Raises:
             ConfigError: A policy or guard is unknown, or its options do not fit.
         """
+        from tutelage.curating import noted
         from tutelage.policies import Choice
         from tutelage.runtime.pipeline import Runtime
 
@@ -150,17 +159,17 @@ class Assembly:
         near: Retriever | None = retriever
         whole: Retriever | None = None
         if retriever is None and demonstrations and config.retrieval.enabled:
-            pinned = config.prompt.layout == "pinned"
-            near = self.delta_retriever() if pinned else self.retriever()
-            whole = self.pinned_retriever() if pinned else None
+            layout = config.prompt.layout
+            near = self.delta_retriever() if layout == "pinned" else self.retriever()
+            whole = self.pinned_retriever() if layout != "per-step" else None
             if releases:
-                near, whole = self._noted(near, "step"), self._noted(whole, "pinned")
+                near, whole = noted(self, near, "step"), noted(self, whole, "pinned")
         prepare = student is not None
         policy = self.policies.policy(choice, teacher_only_tools, prepare=prepare)
         released = self.releases if releases and prepare else None
         return Runtime(
             teacher=teacher,
-            student=student,
+            student=self._chain.behind(student),
             retriever=near,
             pinned_retriever=whole,
             agreement=agreement,
@@ -168,7 +177,8 @@ class Assembly:
             describer=self.policies.describer(choice.options),
             releases=released.students(choice, teacher_only_tools) if released else None,
             auditing=self._auditing(choice, teacher, agreement, prices),
-            watch=None if choice.bare else self.policies.watch,
+            watch=None if choice.bare else self.policies.watches,
+            judged=self.after_feedback.judged if releases and self.after_feedback else None,
             traces=traces or self.traces,
             ledger=prices,
             student_deadline_s=student_deadline_s,
@@ -185,7 +195,7 @@ class Assembly:
 
         if self.config.releases.student is None:
             return None
-        made = Releases(self.config, self.engine, self.bank_version)
+        made = Releases(self.config, self.engine, self.bank_version, self.policies.watches)
         self._stack.push_async_callback(made.aclose)
         return made
 
@@ -198,17 +208,16 @@ class Assembly:
         self._stack.push_async_callback(made.aclose)
         return made
 
-    def _noted(self, retriever: Retriever | None, layer: str) -> Retriever | None:
-        from tutelage.caught_up import CaughtUp
-        from tutelage.curating import with_dropout
+    @functools.cached_property
+    def after_feedback(self) -> AfterFeedback | None:
+        """What makes demonstrations of judged episodes; ``None``: nothing does."""
+        from tutelage.curating import after_feedback
 
-        if retriever is None:
-            return None
-        chosen = self.config.curation
-        share, seed = chosen.dropout_share, chosen.dropout_seed
-        fresh = CaughtUp(retriever, self.bank.catch_up, chosen.refresh_s)
-        self._stack.push_async_callback(fresh.aclose)
-        return with_dropout(fresh, self.exposures, share=share, seed=seed, layer=layer)
+        return after_feedback(self)
+
+    def close_later(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Has a part that was made from this closed, before what was made earlier."""
+        self._stack.push_async_callback(close)
 
     async def bank_version(self) -> str:
         """Version of the tenant's demonstrations; empty where none are shown."""
@@ -218,33 +227,26 @@ class Assembly:
     def retriever(self) -> Retriever:
         """Finds the demonstrations of a step."""
         chosen = self.config.retrieval
-        return self._keyed(chosen.k, chosen.before, chosen.after)
+        return keyed(self, chosen.k, chosen.before, chosen.after, budgeted=True)
 
     def delta_retriever(self) -> Retriever | None:
         """What a pinned prompt shows of the step itself; ``None`` for nothing."""
         chosen = self.config.retrieval
-        return self._keyed(chosen.delta_k, chosen.before, chosen.after) if chosen.delta_k else None
+        if not chosen.delta_k:
+            return None
+        return keyed(self, chosen.delta_k, chosen.before, chosen.after, budgeted=True)
 
     def pinned_retriever(self) -> Retriever | None:
         """Finds whole trajectories for an episode; ``None`` if none are pinned."""
         count = self.config.retrieval.pinned_k
-        return self._keyed(count, 0, WHOLE_TRAJECTORY) if count else None
+        return keyed(self, count, 0, WHOLE_TRAJECTORY) if count else None
 
-    def _keyed(self, k: int, before: int, after: int) -> Retriever:
-        from tutelage.retrieval.selection import KeyedRetriever, Selection
-
-        chosen = self.config.retrieval
-        return KeyedRetriever(
-            self.bank,
-            Selection(
-                k=k,
-                before=before,
-                after=after,
-                pool=chosen.pool,
-                goal_weight=chosen.goal_weight,
-                rebind=chosen.rebind,
-            ),
-        )
+    @functools.cached_property
+    def worth(self) -> MeasuredWorth:
+        """What the demonstrations have been worth."""
+        made = measured_worth(self)
+        self._stack.push_async_callback(made.aclose)
+        return made
 
     @functools.cached_property
     def policies(self) -> Policies:
@@ -283,7 +285,7 @@ class Assembly:
             ledger=prices,
             clock=time.time,
             waits=choice.labels,
-            watch=None if choice.bare else self.policies.watch,
+            watch=None if choice.bare else self.policies.watches,
         )
 
     async def _make_student(self) -> Model:
@@ -403,8 +405,9 @@ def prompt_settings(config: Config) -> PromptSettings:
     return PromptSettings(
         rendering=chosen.rendering,
         layout=chosen.layout,
-        history_turns=chosen.history_turns,
+        history_turns=None if chosen.history_turns == "all" else chosen.history_turns,
         mirror=chosen.mirror,
+        unaided_first=config.retrieval.unaided_first,
         max_prompt_tokens=chosen.max_prompt_tokens,
     )
 
@@ -420,7 +423,7 @@ def ledger(config: Config) -> Ledger:
     from tutelage.runtime.ledger import Ledger
     from tutelage.runtime.pricing import PriceTable
 
-    prices: dict[Served, Price] = {"student": price(config.student, "student")}
+    prices: dict[Served, Price] = {"student": with_tiers(config, price(config.student, "student"))}
     named = config.teacher.price or config.teacher.priced_as or config.teacher.model
     if named:
         prices["teacher"] = price(config.teacher, "teacher")
@@ -447,8 +450,9 @@ def price(model: ModelConfig, role: Served) -> Price:
 def teacher_cost(config: Config) -> Callable[[Step], float]:
     """What the teacher would cost in a step, estimated without a tokenizer.
 
-    The transcript is characters / 4; what stood in the teacher's last prompt is priced as cached,
-    and the answer is as long as the episode's answers are on average.
+    The transcript is characters / 4; what stood in the teacher's last prompt is priced as read from
+    its cache, the rest as written where the prompt is long enough for one, and the answer is as
+    long as the episode's answers are on average.
     """
     from tutelage.runtime.teacher_cost import TeacherCost
 

@@ -25,21 +25,28 @@ SERVED_NAME = "candidate"
 async def student_from(config: Config, checkpoint: Path) -> AsyncIterator[Config]:
     """The configuration with the student of a checkpoint, while the block lasts.
 
-    It is served by vLLM where that is installed, else it runs in this process.
+    It is served by vLLM where that is installed, a diffusion student by a server of its own; else
+    it runs in this process.
     """
     from tutelage.runtime.cache_dir import cache_dir
-    from tutelage.runtime.models.vllm import VllmServer
+    from tutelage.runtime.models.diffusion_server import is_diffusion, server_of
+    from tutelage.runtime.models.speculation import speculative_arguments
     from tutelage.runtime.models.vllm_environment import detect_device, is_installed, vllm_folder
 
     changes: dict[str, Any] = {"checkpoint": str(checkpoint), "base_url": None, "weights": None}
     if config.student.price is None and config.student.priced_as is None:
         # It is priced by its name, which changes here.
         changes["priced_as"] = config.student.model
-    if not is_installed(vllm_folder(cache_dir(), detect_device())):
+    has_vllm = is_installed(vllm_folder(cache_dir(), detect_device()))
+    if not has_vllm and not is_diffusion(checkpoint):
         yield _with_student(config, {**changes, "model": None})
         return
     length = 2 * config.prompt.max_prompt_tokens
-    async with VllmServer(checkpoint, served_name=SERVED_NAME, max_model_len=length) as server:
+    chosen = config.student.speculation
+    arguments = speculative_arguments(None if chosen is None else chosen.speculation())
+    async with server_of(
+        checkpoint, served_name=SERVED_NAME, max_model_len=length, extra_arguments=arguments
+    ) as server:
         yield _with_student(config, {**changes, "base_url": server.base_url, "model": SERVED_NAME})
 
 
@@ -108,13 +115,18 @@ async def _played_steps(
 async def _played(
     assembly: Assembly, student: Model, rule: AgreementRule, one: TrainingExample
 ) -> PlayedEpisode:
+    from tutelage.runtime.protocols import rule_for
     from tutelage.training.gates.evaluation import PlayedEpisode, StepRow
 
     cascade, last = assembly.config.cascade, one.supervised[-1]
     messages = [Message.model_validate(message) for message in one.messages]
     request = ChatRequest(
-        model="student", messages=messages[:last], temperature=cascade.temperature
+        model="student",
+        messages=messages[:last],
+        tools=[dict(tool) for tool in one.tools] or None,
+        temperature=cascade.temperature,
     )
+    rule = rule_for(rule, one.tools)
     drawn: Completion = await student.complete(request, cascade.samples)
     agreement = rule.measure(drawn.choices)
     wanted = rule.action(Choice(index=0, message=messages[last]))

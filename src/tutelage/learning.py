@@ -31,7 +31,6 @@ from tutelage.runtime.types import Choice
 from tutelage.training.flywheel import Stage, StageOutcome, Work
 
 if TYPE_CHECKING:
-    from tutelage.retrieval.rules import CurationRules
     from tutelage.runtime.types import EpisodeRecord, Trace
     from tutelage.training.data.example import TrainingExample
     from tutelage.training.data.recorded import RecordedEpisode
@@ -93,7 +92,7 @@ class LearningStages:
 
         bank: dict[str, Any] = {}
         if self._config.retrieval.enabled:
-            keeper = curator(self._assembly, rules=curation_rules(self._config))
+            keeper = curator(self._assembly)
             bank = {"bank": dataclasses.asdict(await keeper.curate(self._tenant))}
         verified = SqlVerified(self._assembly.engine)
         since_s = await gathered_until(self._assembly, self._tenant)
@@ -124,8 +123,11 @@ class LearningStages:
 
         recorded = await self._recorded(work)
         played = await self._evaluated_tasks()
-        shape = ExampleSettings(prompt=prompt_settings(self._config))
+        shape = ExampleSettings(
+            shape=self._config.training.shape, prompt=prompt_settings(self._config)
+        )
         mine = frozenset({self._tenant})
+        revoked = await self._revoked()
         share = self._config.training.held_out
         held_out = [one for one in recorded if _is_held_out(one, share)]
         rest = [one for one in recorded if not _is_held_out(one, share)]
@@ -134,7 +136,9 @@ class LearningStages:
             learnt = await asyncio.to_thread(
                 build_dataset,
                 rest,
-                DatasetSettings(TraceRules(mine, frozenset(played)), shape),
+                DatasetSettings(
+                    TraceRules(mine, frozenset(played), revoked_writers=revoked), shape
+                ),
                 count_tokens,
                 key=key,
             )
@@ -146,7 +150,7 @@ class LearningStages:
             measured = await asyncio.to_thread(
                 build_dataset,
                 held_out,
-                DatasetSettings(TraceRules(mine), shape),
+                DatasetSettings(TraceRules(mine, revoked_writers=revoked), shape),
                 count_tokens,
                 key=key,
             )
@@ -200,6 +204,7 @@ class LearningStages:
 
     async def train(self, work: Work) -> StageOutcome:
         """Trains, with the student's servers asleep where that is wanted and offered."""
+        from tutelage.training.recipes.memory import give_memory_back
         from tutelage.training.releases import weights_digest
 
         examples = await asyncio.to_thread(read_examples, Path(work.run.result("select")["file"]))
@@ -216,6 +221,7 @@ class LearningStages:
                     _until(stopped, self._watch),
                 )
             )
+        await asyncio.to_thread(give_memory_back)
         return StageOutcome(
             {
                 "recipe": self._config.training.recipe,
@@ -294,6 +300,13 @@ class LearningStages:
         known = await self._assembly.bank.trajectories(self._tenant)
         return {one.task_id: one.category for one in known if one.task_id and one.category}
 
+    async def _revoked(self) -> frozenset[str]:
+        """Keys from whose traces nothing is learnt."""
+        from tutelage.retrieval.origins import Origins
+
+        origins = Origins(self._assembly.engine)
+        return frozenset(await asyncio.to_thread(origins.revoked, self._tenant))
+
     def _action_key(self) -> Callable[[str], str | None]:
         """How an answer is compared, as the cascade compares it."""
         from tutelage.training.data.transcript import spoken
@@ -350,30 +363,6 @@ class LearningStages:
             replica = await awake.enter_async_context(opened(address))
             if await replica.sleep():
                 awake.push_async_callback(replica.wake)
-
-
-def curation_rules(config: Config) -> CurationRules:
-    """Caps and limits of the bank, as ``[curation]`` says."""
-    from tutelage.retrieval.neighbours import NeighbourRule
-    from tutelage.retrieval.rules import DAY_S, CurationRules
-
-    chosen = config.curation
-    return CurationRules(
-        per_goal=chosen.per_goal,
-        writer_share=chosen.writer_share,
-        writer_floor=chosen.writer_floor,
-        similarity=chosen.similarity,
-        idle_s=chosen.idle_days * DAY_S or None,
-        tools_grace_s=chosen.tools_grace_hours * 3600,
-        late_s=chosen.late_s,
-        window_s=chosen.window_days * DAY_S,
-        confidence=chosen.confidence,
-        least_left_out=chosen.least_left_out,
-        checks=chosen.checks,
-        neighbours=NeighbourRule(
-            score=chosen.neighbour_score, least_writers=chosen.neighbour_writers
-        ),
-    )
 
 
 def recipe_of(config: Config) -> Recipe:

@@ -84,11 +84,16 @@ def open_flywheel(
     """
     from tutelage.runtime.store.locks import SqlLocks
     from tutelage.training.flywheel import Flywheel
-    from tutelage.training.gates.defaults import default_gates
+    from tutelage.training.gates.defaults import default_gates, is_sharpened
     from tutelage.training.runs import SqlRuns
 
     config, folder = assembly.config, flywheel_folder(assembly.config)
     student = student_name(config)
+    if gates is None:
+        gates = default_gates(
+            margin=config.releases.canary_margin,
+            sharpened=is_sharpened(config.training.recipe, config.training.settings),
+        )
     if learning is None:
         from tutelage.learning import LearningStages
 
@@ -100,7 +105,7 @@ def open_flywheel(
     releasing = ReleaseStages(
         assembly,
         tenant,
-        gates=default_gates(margin=config.releases.canary_margin) if gates is None else gates,
+        gates=gates,
         deployment=deployment or deployment_of(config),
         calibrate=calibrate or certify,
         told=listeners.canary,

@@ -25,6 +25,7 @@ from tutelage.runtime.release import Release, Served, Traffic
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from tutelage.cascade.watch import ReleaseWatches
     from tutelage.policies import Choice, Policies
     from tutelage.runtime.released_student import ReleasedStudents
 
@@ -41,6 +42,7 @@ class Releases:
         config: The configuration, with ``releases.student`` set.
         engine: The database.
         bank_version: Tells the version of the demonstrations.
+        watches: Where the watch over the policy of each release is kept.
         timer: A monotonic clock in seconds.
     """
 
@@ -49,6 +51,7 @@ class Releases:
         config: Config,
         engine: Engine,
         bank_version: Callable[[], Awaitable[str]],
+        watches: ReleaseWatches | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         from tutelage.runtime.released_student import CurrentTraffic
@@ -56,6 +59,7 @@ class Releases:
 
         self._config = config
         self._bank_version = bank_version
+        self._watches = watches
         self._student = config.releases.student or ""
         self._store = SqlReleaseStore(engine, time.time)
         # A slow database may hold this thread; it must hold no other work up.
@@ -139,6 +143,9 @@ class Releases:
             assert file is not None
             teacher = teacher_of(config, file.conditions.teacher)
             file.check(fitted.conditions(await self._bank_version(), teacher), path)
+            if self._watches is not None:
+                # One for all aliases, so that each decides by all that is known.
+                fitted.watch = self._watches.joined(served.name, str(path), fitted.watch)
         except ConfigError as error:
             return unfit, str(error)
         return fitted, None

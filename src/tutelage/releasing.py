@@ -255,6 +255,7 @@ class ReleaseStages:
     def _probe(self, work: Work) -> Any:
         from tokenizers import Tokenizer
 
+        from tutelage.runtime.models.diffusion_server import is_diffusion
         from tutelage.training.probe import CONTINUATION, record_probe
 
         trained = work.run.result("train")
@@ -268,7 +269,12 @@ class ReleaseStages:
             ids = tokenizer.encode(prompt).ids[-PROBE_TOKENS:]
             taught = tokenizer.encode(f"\n{answer}", add_special_tokens=False).ids[:CONTINUATION]
             learnt.append((ids, taught))
-        return record_probe(checkpoint, start, [ids for ids, _ in learnt if ids], learnt)
+        prompts = [ids for ids, _ in learnt if ids]
+        if is_diffusion(checkpoint):
+            from tutelage.training.diffusion.probing import record_diffusion_probe
+
+            return record_diffusion_probe(checkpoint, start, prompts, learnt)
+        return record_probe(checkpoint, start, prompts, learnt)
 
     async def _outcomes(self, release: Release) -> Sequence[tuple[str, bool, bool]]:
         from tutelage.runtime.store.canary_outcomes import SqlCanaryOutcomes
@@ -300,13 +306,19 @@ class ReleaseStages:
             return 0, 0
         served = Served(release.name, release.weights_sha256, release.base_url)
         model = endpoint(released_config(self._config, served).student, "student")
-        rule = rule_for(self._assembly.policies.agreement(), ())
+        agreement = self._assembly.policies.agreement()
         right = asked = 0
         try:
             for one in read_examples(Path(str(file)), limit):
                 last = one.supervised[-1]
                 messages = [Message.model_validate(message) for message in one.messages]
-                request = ChatRequest(model=release.name, messages=messages[:last], temperature=0.0)
+                rule = rule_for(agreement, one.tools)
+                request = ChatRequest(
+                    model=release.name,
+                    messages=messages[:last],
+                    tools=[dict(tool) for tool in one.tools] or None,
+                    temperature=0.0,
+                )
                 completion = await model.complete(request)
                 wanted = rule.action(Choice(index=0, message=messages[last]))
                 asked += 1
@@ -393,6 +405,7 @@ def deployment_of(config: Config) -> Deployment:
     Raises:
         ConfigError: The servers are not configured.
     """
+    from tutelage.runtime.models.diffusion_server import server_of
     from tutelage.training.deploy import (
         AdapterDeployment,
         ElsewhereDeployment,
@@ -404,7 +417,7 @@ def deployment_of(config: Config) -> Deployment:
         return AdapterDeployment(replicas_of(config), opened)
     if chosen.serve == "elsewhere":
         return ElsewhereDeployment(replicas_of(config), chosen.wait_s, opened)
-    return ServerDeployment(folder_of(config) / "servers", open_replica=opened)
+    return ServerDeployment(folder_of(config) / "servers", server_of, opened)
 
 
 async def calibrate_release(

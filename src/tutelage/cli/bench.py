@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tutelage.cli.bench_bank import bank
+from tutelage.cli.bench_drafting import drafting
+from tutelage.cli.bench_generations import generations
+from tutelage.cli.bench_layouts import layouts
+from tutelage.cli.bench_parallel_agent import parallel_agent
 from tutelage.cli.bench_policies import policies
 from tutelage.cli.options import Json
 from tutelage.cli.output import print_json, print_table
@@ -21,6 +26,11 @@ SKIPPED = "skipped: no --student-url; `tutelage student start` prints one"
 
 app = typer.Typer(help="Measure what our own code costs, side by side in one run.")
 app.command("policies")(policies)
+app.command("bank")(bank)
+app.command("layouts")(layouts)
+app.command("drafting")(drafting)
+app.command("parallel-agent")(parallel_agent)
+app.command("generations")(generations)
 
 
 @app.callback(invoke_without_command=True)

@@ -32,7 +32,7 @@ before = 2                                # turns shown before the one to imitat
 [prompt]
 rendering = "turns"                       # or "block"
 layout = "per-step"                       # or "pinned": a stable prefix for prompt caches
-history_turns = 5                         # latest turns of the transcript that the student sees
+history_turns = 5                         # latest turns that the student sees, or "all"
 max_prompt_tokens = 1600
 
 [cascade]                                 # who serves a step

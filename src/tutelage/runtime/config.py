@@ -8,10 +8,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tutelage.runtime.chain_config import ChainConfig
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.loop_config import (
     CurationConfig,
@@ -19,6 +20,7 @@ from tutelage.runtime.loop_config import (
     ReleaseConfig,
     TrainingConfig,
 )
+from tutelage.runtime.speculation_config import SpeculationConfig
 from tutelage.runtime.types import Draw
 
 ENVIRONMENT_PREFIX = "TUTELAGE_"
@@ -108,6 +110,8 @@ class StudentConfig(ModelConfig):
     """Whether the endpoint is asked for the log-probabilities of its samples."""
     weights: str | None = None
     """SHA-256 of the weights, which policy files then hold for; a release sets its own."""
+    speculation: SpeculationConfig | None = None
+    """How `tutelage student start` lets vLLM guess ahead; absent: not at all."""
 
 
 class RetrievalConfig(Section):
@@ -130,9 +134,28 @@ class RetrievalConfig(Section):
     delta_k: int = Field(0, ge=0)
     """Demonstrations of the step itself beside pinned ones (``prompt.layout = "pinned"``)."""
     pinned_k: int = Field(1, ge=0)
-    """Whole trajectories pinned for an episode (``prompt.layout = "pinned"``)."""
+    """Whole trajectories pinned for an episode by the pinned layouts; with 0 ``pinned-delta`` pins
+    the demonstrations of the first step."""
+    budget_tokens: int | None = Field(None, ge=0)
+    """What a step's demonstrations may add to the prompt; absent: the ``k`` best, whatever they
+    cost."""
+    budget_usd: float | None = Field(None, ge=0)
+    """The same in USD at the student's price."""
+    diversity: float | None = Field(None, ge=0)
+    """Taken off for likeness to what is already chosen (MMR); absent: 0.6 with a budget, else 0."""
+    saved_per_value: float = Field(0.5, ge=0, le=1)
+    """Calls of the teacher that a demonstration of the very state and goal saves; with a budget
+    none is shown that costs more than it saves."""
+    unaided_first: bool = False
+    """Whether the student is first asked without demonstrations, and with them only where its
+    samples disagree or the policy refuses them."""
+    query_projection: str | None = None
+    """Folder that the recipe ``retriever`` wrote: it turns the states that are searched for."""
     embedder: Literal["minilm", "hash"] = "minilm"
     """``hash`` knows no meaning; it is for tests."""
+    index: Literal["faiss", "pgvector"] = "faiss"
+    """``faiss``: each process holds the bank in memory; ``pgvector``: PostgreSQL holds and searches
+    it for all processes (``store.url`` must be PostgreSQL)."""
 
 
 class PromptConfig(Section):
@@ -140,13 +163,13 @@ class PromptConfig(Section):
 
     rendering: Literal["turns", "block"] = "turns"
     """``turns``: user/assistant pairs; ``block``: quoted text in one message a demonstration."""
-    layout: Literal["per-step", "pinned"] = "per-step"
+    layout: Literal["per-step", "pinned", "pinned-delta"] = "per-step"
     """``per-step``: retrieved anew at each step; ``pinned``: chosen once an episode, so that
-    prefix caches hold."""
-    history_turns: int | None = Field(5, ge=0)
-    """Latest turns of the transcript that the student sees; ``per-step`` only."""
+    prefix caches hold; ``pinned-delta``: so, with what the step needs beside it at the end."""
+    history_turns: Annotated[int, Field(ge=0)] | Literal["all"] = 5
+    """Latest turns of the transcript that the student sees, or ``"all"``; ``per-step`` only."""
     mirror: bool = True
-    """Whether the transcript beside demonstrations is cut as they are; ``per-step`` only."""
+    """Whether the transcript beside demonstrations is cut as they are; not ``pinned``."""
     max_prompt_tokens: int = Field(1600, ge=64)
     """Budget of the whole prompt."""
 
@@ -331,6 +354,8 @@ class GatewayConfig(Section):
     """How long requests in flight may take to finish when the gateway stops."""
     trace: bool = True
     """Whether requests are traced; without traces nothing is learnt from them."""
+    trace_process: bool = True
+    """Whether a process of its own writes traces where all models are in mode ``passthrough``."""
     capture_content: bool = False
     """Whether spans carry prompts and answers."""
     otlp_endpoint: str | None = None
@@ -358,6 +383,7 @@ class Config(Section):
     retrieval: RetrievalConfig = RetrievalConfig()
     prompt: PromptConfig = PromptConfig()
     cascade: CascadeConfig = CascadeConfig()
+    chain: ChainConfig = ChainConfig()
     routing: RoutingConfig = RoutingConfig()
     episode: EpisodeConfig = EpisodeConfig()
     evidence: EvidenceConfig = EvidenceConfig()
