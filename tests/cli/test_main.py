@@ -68,7 +68,7 @@ def test_a_command_without_its_verb_shows_what_there_is(
         (("collect", "household", "--max-steps", "0"), "Invalid value for '--max-steps'"),
         (("collect", "household", "--jobs", "many"), "Invalid value for '--jobs'"),
         (("collect", "household", "--detours", "1"), "Invalid value for '--detours'"),
-        (("report",), "Missing argument 'folder'"),
+        (("report",), "Missing argument 'FOLDER'"),
         (("traces", "show", "a", "b"), "Got unexpected extra argument"),
     ],
 )

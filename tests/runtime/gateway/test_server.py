@@ -452,7 +452,8 @@ async def test_what_was_handed_over_is_written_although_the_gateway_is_killed(
         # Within 20 ms it is on its way; a process that is told nothing does not count them.
         await asyncio.sleep(0.5)
         served.process.kill()
-        await served.ended()
+        # Not `ended`: the stopped process still holds the pipe of the log.
+        await until(lambda: served.process.returncode is not None, 60)
         os.kill(writer, signal.SIGCONT)
         await until(lambda: _stored(database) == 10, 60)
         await until(lambda: not _writes_traces(writer), 60)
