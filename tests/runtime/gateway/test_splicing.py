@@ -111,3 +111,11 @@ def test_any_body_says_the_same_but_for_the_one_field(
     kept = options if isinstance(options, dict) else {}
     asked = {**whole, "stream_options": {**kept, "include_usage": True}}
     assert json.loads(with_usage(raw, whole)) == asked
+
+
+def test_a_brace_within_a_string_is_not_the_end_of_a_field() -> None:
+    body = {"model": "m", "stream_options": {"x": "}"}}
+
+    asked = json.loads(with_usage(json.dumps(body).encode(), body))
+
+    assert asked == {"model": "m", "stream_options": {"x": "}", "include_usage": True}}

@@ -95,7 +95,12 @@ def _spliced(raw: bytes, field: bytes, new: bytes, wanted: Mapping[str, Any]) ->
     """
     for found in itertools.islice(re.finditer(field, raw), _MOST_PLACES):
         changed = raw[: found.start()] + new + raw[found.end() :]
-        if orjson.loads(changed) == wanted:
+        try:
+            says = orjson.loads(changed)
+        except orjson.JSONDecodeError:
+            # A brace within a string looked like the end of the field.
+            continue
+        if says == wanted:
             return changed
     return orjson.dumps(wanted)
 
