@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,26 @@ async def test_labels_that_are_all_equal_leave_out_what_has_to_be_fitted(
     found = await compare_draws(assembly, equal, "logistic", alpha=0.1, delta=0.1)
 
     assert [one.name for one in found] == ["all 3 agree", "2 of 3 agree", "most frequent, p 0.9"]
+
+
+async def test_a_first_sample_that_is_likely_decides_as_all_do_where_steps_show_it(
+    assembly: Assembly,
+) -> None:
+    made = []
+    for step in steps(300):
+        logprob = -0.01 if step.right else -0.9
+        samples = tuple(one.model_copy(update={"logprob": logprob}) for one in step.trace.samples)
+        trace = step.trace.model_copy(update={"samples": samples})
+        made.append(dataclasses.replace(step, trace=trace))
+
+    found = await compare_draws(assembly, made, "logistic", alpha=0.05, delta=0.05)
+
+    likely = next(one for one in found if "enough_logprob = -0.01)" in one.name)
+    # One of the five where they agree, two where the second one disagrees.
+    assert likely.samples == pytest.approx(1.5)
+    assert likely.same_share == 1.0
+
+
+async def test_samples_without_log_probabilities_show_no_level(assembly: Assembly) -> None:
+    found = await compare_draws(assembly, steps(300), "logistic", alpha=0.05, delta=0.05)
+    assert not any("enough_logprob" in one.name for one in found)

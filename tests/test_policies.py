@@ -251,6 +251,20 @@ def test_agreement_is_as_the_rule_says(
         assert rule_for(made.agreement(), tools).measure(samples, 3) == plain.measure(samples, 3)
 
 
+def test_a_likely_first_sample_is_enough_where_the_configuration_says_so() -> None:
+    first = says("look").model_copy(update={"logprobs": {"content": [{"logprob": -0.1}]}})
+    asked = {"cascade__agree": 2, "student__logprobs": True}
+    for level, settled in ((-0.2, True), (-0.05, False), (None, False)):
+        rule = policies(**asked, cascade__enough_logprob=level).agreement()
+        assert rule.measure([first], 3).settled is settled
+
+
+def test_a_level_without_log_probabilities_names_what_they_take() -> None:
+    made = policies(cascade__enough_logprob=-0.2)
+    with pytest.raises(ConfigError, match=r"enough_logprob = -0.2 needs student.logprobs = true"):
+        made.agreement()
+
+
 def test_the_describer_reads_the_same_form_as_the_agreement() -> None:
     made = policies(cascade__grammar="household")
     step = Step("t", "e", 1, "g", "o", (Turn("o", "Goto desk 1", "student"),))

@@ -43,6 +43,7 @@ def conditions(bank: str = "b", **changes: Any) -> Any:
         ({"cascade__greedy_first": True}, "greedy_first"),
         ({"cascade__agree": 2}, "rule"),
         ({"cascade__rule": "majority", "cascade__rule_threshold": 0.9}, "rule"),
+        ({"cascade__enough_logprob": -0.2}, "rule"),
         ({"cascade__grammar": "household"}, "form"),
         ({"cascade__guards": []}, "guards"),
         ({"retrieval__k": 5}, "prompt"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.alfworld_games import unpacked_games
 from tests.scripted_endpoint import ScriptedEndpoint
 
 from tutelage.assembly import open_assembly
@@ -36,8 +37,11 @@ def _never_the_same(body: dict[str, Any], index: int) -> str:
 
 @pytest.mark.parametrize(("world", "split", "solved"), WORLDS)
 async def test_oracle_and_cascade_solve_what_a_student_that_rambles_cannot(
-    tmp_path: Path, world: str, split: str, solved: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: str, split: str, solved: int
 ) -> None:
+    if world == "alfworld":
+        # The package sets this variable where it is imported; the worlds' processes inherit it.
+        monkeypatch.setenv("ALFWORLD_DATA", str(unpacked_games()))
     with ScriptedEndpoint(_never_the_same) as endpoint:
         given = {
             "store.url": f"sqlite:///{tmp_path / 'store.sqlite'}",

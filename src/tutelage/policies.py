@@ -141,11 +141,12 @@ class Policies:
         """The agreement rule, as ``cascade.rule`` names it.
 
         Raises:
-            ConfigError: More votes are needed than samples are drawn, or the threshold is none of
-                the rule's.
+            ConfigError: More votes are needed than samples are drawn, the threshold is none of
+                the rule's, or log-probabilities are needed that the student does not tell.
         """
         from tutelage.cascade.agreement import Majority, MOfN, Unanimous, Weighted
         from tutelage.cascade.asymmetric import Asymmetric
+        from tutelage.cascade.first_likely import FirstLikely
         from tutelage.cascade.stepped_agreement import SteppedAgreement
 
         cascade = self._config.cascade
@@ -155,8 +156,14 @@ class Policies:
                 f"cascade.agree = {needed}: of cascade.samples = {drawn} samples no more than "
                 f"{drawn} can agree"
             )
+        enough = cascade.enough_logprob
+        if enough is not None and not self._config.student.logprobs:
+            raise ConfigError(
+                f"cascade.enough_logprob = {enough:g} needs student.logprobs = true: without the "
+                "student's log-probabilities no first sample is ever enough"
+            )
 
-        def made(form: Canonicalizer) -> AgreementRule:
+        def counting(form: Canonicalizer) -> AgreementRule:
             if cascade.rule == "majority":
                 return Majority(form, threshold)
             if cascade.rule == "likelihood":
@@ -164,6 +171,10 @@ class Policies:
             if cascade.rule == "asymmetric":
                 return Asymmetric(form, self.effects.is_mutating, needed)
             return Unanimous(form) if needed is None else MOfN(form, needed)
+
+        def made(form: Canonicalizer) -> AgreementRule:
+            rule = counting(form)
+            return rule if enough is None else FirstLikely(rule, enough)
 
         return SteppedAgreement(self.canonicalizer, made)
 
@@ -222,6 +233,9 @@ class Policies:
         digest = _digest(json.dumps(declared, sort_keys=True))
         form = f"{cascade.canonical or cascade.grammar}:{digest}"
         rule = "votes" if cascade.rule == "votes" else f"{cascade.rule}:{cascade.rule_threshold}"
+        rule = f"{rule}:{cascade.agree}" if cascade.agree is not None else rule
+        if cascade.enough_logprob is not None:
+            rule = f"{rule}:first>={cascade.enough_logprob}"
         return Conditions(
             student=_acting_identity(config),
             teacher=teacher,
@@ -230,7 +244,7 @@ class Policies:
             temperature=cascade.temperature,
             draw=cascade.draw,
             greedy_first=cascade.greedy_first,
-            rule=f"{rule}:{cascade.agree}" if cascade.agree is not None else rule,
+            rule=rule,
             form=form,
             guards=tuple(sorted(cascade.guards)),
             prompt=_digest(shown),

@@ -18,6 +18,8 @@ class RecordedSample:
     action: str | None
     """Canonical key; ``None`` if it named no action."""
     output_tokens: int
+    logprob: float | None = None
+    """Mean log-probability of its tokens, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,10 @@ class KeyForm:
 
 
 def sequential_draws(
-    name: str, rule: AgreementRule, steps: Sequence[Sequence[RecordedSample]]
+    name: str,
+    rule: AgreementRule,
+    steps: Sequence[Sequence[RecordedSample]],
+    whole: AgreementRule | None = None,
 ) -> Draws:
     """Draws recorded samples one by one until the rule, which reads keys, is settled.
 
@@ -56,7 +61,9 @@ def sequential_draws(
         name: What it is called.
         rule: Over ``KeyForm``.
         steps: (steps, samples), in the order in which they were drawn; at least one of each.
+        whole: Decides over all samples what the same decision is; absent: ``rule``.
     """
+    whole = whole or rule
     taken = []
     same = 0
     for samples in steps:
@@ -67,7 +74,8 @@ def sequential_draws(
             if count == len(choices) or rule.measure(choices[:count], len(choices)).settled
         )
         taken.append(drawn)
-        same += _served(rule, choices[:drawn], len(choices)) == _served(rule, choices, len(choices))
+        decided = served_action(rule, choices[:drawn], len(choices))
+        same += decided == served_action(whole, choices, len(choices))
     return counted_draws(name, steps, taken, same)
 
 
@@ -91,11 +99,33 @@ def counted_draws(
     return Draws(name, len(steps), sum(taken) / len(steps), used / whole, same / len(steps))
 
 
-def _served(rule: AgreementRule, choices: Sequence[Choice], planned: int) -> str | None:
+def first_decides(
+    rule: AgreementRule, steps: Sequence[Sequence[RecordedSample]]
+) -> tuple[bool, ...]:
+    """Whether the first sample's action is what the student would do by all samples.
+
+    Args:
+        rule: Over ``KeyForm``.
+        steps: (steps, samples), at least one of each.
+
+    Returns:
+        (steps,)
+    """
+    found = []
+    for samples in steps:
+        choices = [_choice(place, sample) for place, sample in enumerate(samples)]
+        first = samples[0].action
+        found.append(first is not None and served_action(rule, choices, len(choices)) == first)
+    return tuple(found)
+
+
+def served_action(rule: AgreementRule, choices: Sequence[Choice], planned: int) -> str | None:
     """The action that the student would take; ``None``: the teacher's turn."""
     votes = rule.measure(choices, planned)
     return votes.modal.key if votes.agreed and votes.modal is not None else None
 
 
 def _choice(place: int, sample: RecordedSample) -> Choice:
-    return Choice(index=place, message=Message(role="assistant", content=sample.action or ""))
+    told = None if sample.logprob is None else {"content": [{"logprob": sample.logprob}]}
+    message = Message(role="assistant", content=sample.action or "")
+    return Choice(index=place, message=message, logprobs=told)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from tutelage.runtime.errors import RetrievalError, StoreError, TutelageError
@@ -432,7 +433,11 @@ class Deliberator:
             agreement = replace(agreement, features=told_of)
         thought.agreement = agreement
         thought.samples = tuple(
-            Sample(text=action_text(choice.message), action=rule.action(choice))
+            Sample(
+                text=action_text(choice.message),
+                action=rule.action(choice),
+                logprob=fmean(told) if (told := logprobs_of(choice)) else None,
+            )
             for choice in choices
         )
 

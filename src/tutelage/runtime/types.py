@@ -380,6 +380,7 @@ class Sample(BaseModel):
     text: str
     action: str | None
     """Canonical key; ``None`` if the sample was not usable."""
+    logprob: float | None = None  # Mean of its tokens, where the endpoint gave them.
 
 
 class Trace(BaseModel):
