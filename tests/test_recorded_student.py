@@ -340,4 +340,6 @@ async def test_lines_and_json_tell_the_same(tmp_path: Path) -> None:
     assert "of 7 steps whose right action the teacher said it names 1.000" in "\n".join(
         lines(refused)
     )
-    assert "no estimate: nothing recorded says what follows" in lines(parted)[-1]
+    assert (
+        "no estimate of cost and success: nothing recorded says what follows" in lines(parted)[-1]
+    )

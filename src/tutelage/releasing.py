@@ -274,7 +274,9 @@ class ReleaseStages:
             from tutelage.training.diffusion.probing import record_diffusion_probe
 
             return record_diffusion_probe(checkpoint, start, prompts, learnt)
-        return record_probe(checkpoint, start, prompts, learnt)
+        threads = self._config.training.settings.get("threads")
+        given = None if threads is None else int(threads)
+        return record_probe(checkpoint, start, prompts, learnt, threads=given)
 
     async def _outcomes(self, release: Release) -> Sequence[tuple[str, bool, bool]]:
         from tutelage.runtime.store.canary_outcomes import SqlCanaryOutcomes

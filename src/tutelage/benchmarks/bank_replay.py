@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tutelage.benchmarks.off_policy import PolicyValue, WeightedEpisode, policy_value
+from tutelage.benchmarks.off_policy import (
+    PolicyValue,
+    WeightedEpisode,
+    estimate_lines,
+    policy_value,
+)
 from tutelage.benchmarks.recorded_replay import finite
 from tutelage.runtime.errors import BenchmarkError
 
@@ -169,22 +174,9 @@ def lines(replay: BankReplay) -> list[str]:
             f"  {step.episode_id}, step {step.step_index}: {_names(step.recorded)} -> "
             f"{_names(step.found)}"
         )
-    if replay.cached is None or replay.uncached is None:
-        told.append(f"no estimate of cost and success: {replay.missing}")
-        return told
-    for title, value in (("with prompt caches", replay.cached), ("uncached", replay.uncached)):
-        told.append(
-            f"an episode costs, {title}: ${value.value:.5f} (${value.interval.low:.5f} to "
-            f"${value.interval.high:.5f}), {replay.method}, worth {value.effective:.1f} episodes"
-        )
-    if replay.success is None:
-        told.append(f"success: no estimate; {replay.missing}")
-    else:
-        ends = replay.success.interval
-        told.append(
-            f"success: {replay.success.value:.3f} ({ends.low:.3f} to {ends.high:.3f}), "
-            f"{replay.method}"
-        )
+    told += estimate_lines(
+        replay.method, replay.cached, replay.uncached, replay.success, replay.missing
+    )
     return told
 
 

@@ -124,6 +124,35 @@ def policy_value(
     return PolicyValue(value, interval, method, len(episodes), used, effective)
 
 
+def estimate_lines(
+    method: str | None,
+    cached: PolicyValue | None,
+    uncached: PolicyValue | None,
+    success: PolicyValue | None,
+    missing: str | None,
+) -> list[str]:
+    """What an episode would cost and how often it would succeed, as lines for a person.
+
+    Args:
+        method: How the values were found; ``None``: they were not.
+        cached: USD of an episode with prompt caches.
+        uncached: USD of an episode without.
+        success: Share of episodes.
+        missing: Why a value is missing.
+    """
+    if cached is None or uncached is None:
+        return [f"no estimate of cost and success: {missing}"]
+    told = [
+        f"an episode costs, {title}: ${value.value:.5f} (${value.interval.low:.5f} to "
+        f"${value.interval.high:.5f}), {method}, worth {value.effective:.1f} episodes"
+        for title, value in (("with prompt caches", cached), ("uncached", uncached))
+    ]
+    if success is None:
+        return [*told, f"success: no estimate; {missing}"]
+    ends = success.interval
+    return [*told, f"success: {success.value:.3f} ({ends.low:.3f} to {ends.high:.3f}), {method}"]
+
+
 def effective_size(weights: NDArray[np.float64]) -> float:
     """Kish's effective sample size ``(sum w)^2 / sum w^2``; 0 where all weights are."""
     squares = float((weights**2).sum())

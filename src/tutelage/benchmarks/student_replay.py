@@ -13,6 +13,7 @@ from tutelage.benchmarks.off_policy import (
     LEAST_EFFECTIVE,
     PolicyValue,
     WeightedEpisode,
+    estimate_lines,
     policy_value,
 )
 from tutelage.benchmarks.recorded_replay import finite
@@ -203,22 +204,9 @@ def lines(replay: StudentReplay) -> list[str]:
             f"success is between {low:.3f} and {high:.3f}, whatever the others would do; as "
             f"recorded {replay.recorded_success:.3f}"
         )
-    if replay.cached is None or replay.uncached is None:
-        told.append(f"no estimate: {replay.missing}")
-        return told
-    for title, value in (("with prompt caches", replay.cached), ("uncached", replay.uncached)):
-        told.append(
-            f"an episode costs, {title}: ${value.value:.5f} (${value.interval.low:.5f} to "
-            f"${value.interval.high:.5f}), {replay.method}, worth {value.effective:.1f} episodes"
-        )
-    if replay.success is None:
-        told.append(f"success: no estimate; {replay.missing}")
-    else:
-        ends = replay.success.interval
-        told.append(
-            f"success: {replay.success.value:.3f} ({ends.low:.3f} to {ends.high:.3f}), "
-            f"{replay.method}"
-        )
+    told += estimate_lines(
+        replay.method, replay.cached, replay.uncached, replay.success, replay.missing
+    )
     return told
 
 

@@ -83,7 +83,7 @@ def record_probe(
         parent: The weights that it was trained from.
         prompts: Token ids of prompts.
         learnt: Prompts with continuations that it has learnt.
-        threads: Threads of torch; absent: as they are.
+        threads: Threads of torch in the meantime; absent: as they are.
 
     Raises:
         MissingExtra: torch or transformers is not installed.
@@ -94,8 +94,7 @@ def record_probe(
         from transformers import AutoModelForCausalLM
     except ImportError as error:
         raise MissingExtra(error.name or "torch", "train") from error
-    if threads is not None:
-        torch.set_num_threads(threads)
+    from tutelage.training.recipes.optimizer import training_state
 
     def loaded(folder: Path) -> Any:
         with quiet_transformers():
@@ -114,8 +113,6 @@ def record_probe(
 
         return score
 
-    model = loaded(checkpoint)
-
     def continue_greedily(prompt: Sequence[int]) -> Sequence[int]:
         ids = torch.tensor([list(prompt)])
         with torch.inference_mode():
@@ -131,8 +128,10 @@ def record_probe(
             )
         return [int(token) for token in made[0, ids.shape[1] :]]
 
-    own, theirs = scorer(model), scorer(loaded(parent))
-    return best_probe(prompts, continue_greedily, own, theirs, learnt)
+    with training_state(threads):
+        model = loaded(checkpoint)
+        own, theirs = scorer(model), scorer(loaded(parent))
+        return best_probe(prompts, continue_greedily, own, theirs, learnt)
 
 
 def _gap(probe: Probe) -> float:

@@ -51,8 +51,14 @@ from tutelage.training.diffusion.views import BlockViews, Views
 
 RULES: tuple[tuple[str, CommitRule], ...] = (
     ("one-token", TopK(1)),
-    *((f"confidence {least:g}", ConfidenceThreshold(least)) for least in (0.98, 0.95, 0.9, 0.7)),
-    *((f"entropy {most:g}", EntropyThreshold(most)) for most in (0.1, 0.2, 0.3, 0.5, 1.0, 1.5)),
+    *(
+        (f"confidence {least:g}", ConfidenceThreshold(least))
+        for least in (0.98, 0.95, 0.9, 0.8, 0.7)
+    ),
+    *(
+        (f"entropy {most:g}", EntropyThreshold(most))
+        for most in (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+    ),
 )
 _TEST_SEED = 1_000_003
 
