@@ -107,7 +107,12 @@ def _config(server: VllmEndpoint, folder: Path) -> Config:
             "flywheel.split": UNSEEN,
             "flywheel.arm": "cascade",
             "training.shape": "trajectories",
-            "training.settings": {"steps": 110, "tokens_per_batch": 1280, "threads": 1},
+            "training.settings": {
+                "steps": 230,
+                "tokens_per_batch": 640,
+                "learning_rate": 2e-3,
+                "threads": 2,
+            },
             "training.held_out": 0.05,
             "releases.shadow_steps": 10,
         },

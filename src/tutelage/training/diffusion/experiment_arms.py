@@ -180,8 +180,10 @@ def _distil(
     loss: MaskedLoss = masked_cross_entropy
     if arm == TRAJECTORY:
         order = completed_order(torch.tensor([trajectory.order for trajectory in own]))
-        window = (max(4, shape.block_length // 2), shape.block_length)
-        views = TrajectoryViews(order, shape.mask_token, Curriculum(window=window))
+        # An answer on one block begins with all of it masked; one that is never seen so is lost.
+        window = (shape.block_length, shape.block_length)
+        curriculum = Curriculum(settings.distil_ratio, window)
+        views = TrajectoryViews(order, shape.mask_token, curriculum)
         loss = certainty_forcing(settings.trajectory_beta)
     for beta in (*settings.betas, *settings.sampled_betas):
         if arm in (certainty_arm(beta), certainty_arm(beta) + SAMPLED):

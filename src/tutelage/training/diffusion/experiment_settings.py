@@ -19,13 +19,13 @@ class ExperimentSettings:
     batch: int = 32
     bare_steps: int = 300
     """Of the base's first stage, in which it answers with bare actions on a short canvas."""
-    base_steps: int = 2500
+    base_steps: int = 3500
     """Of its second stage, in which it learns the language; an easy one takes a share of them."""
     examples: int = 20_000
     """Scenes that the base student is trained on."""
-    own: int = 1024
+    own: int = 2048
     """Prompts that the base student answers for itself."""
-    distil_steps: int = 500
+    distil_steps: int = 1000
     distil_ratio: tuple[float, float] = (0.3, 1.0)
     """Bounds of the share that the first of two complementary masks hides; up to all of it, as an
     answer on one block begins."""
