@@ -108,7 +108,7 @@ def _config(server: VllmEndpoint, folder: Path) -> Config:
             "flywheel.arm": "cascade",
             "training.shape": "trajectories",
             "training.settings": {
-                "steps": 230,
+                "steps": 320,
                 "tokens_per_batch": 640,
                 "learning_rate": 2e-3,
                 "threads": 2,
