@@ -30,20 +30,23 @@ async def student_from(config: Config, checkpoint: Path) -> AsyncIterator[Config
     """
     from tutelage.runtime.cache_dir import cache_dir
     from tutelage.runtime.models.diffusion_server import is_diffusion, server_of
-    from tutelage.runtime.models.speculation import speculative_arguments
+    from tutelage.runtime.models.speculation import check_samples, speculative_arguments
     from tutelage.runtime.models.vllm_environment import detect_device, is_installed, vllm_folder
 
     changes: dict[str, Any] = {"checkpoint": str(checkpoint), "base_url": None, "weights": None}
     if config.student.price is None and config.student.priced_as is None:
         # It is priced by its name, which changes here.
         changes["priced_as"] = config.student.model
-    has_vllm = is_installed(vllm_folder(cache_dir(), detect_device()))
+    device = detect_device()
+    has_vllm = is_installed(vllm_folder(cache_dir(), device))
     if not has_vllm and not is_diffusion(checkpoint):
         yield _with_student(config, {**changes, "model": None})
         return
     length = 2 * config.prompt.max_prompt_tokens
     chosen = config.student.speculation
-    arguments = speculative_arguments(None if chosen is None else chosen.speculation())
+    speculation = None if chosen is None else chosen.speculation()
+    check_samples(speculation, device, config.cascade.temperature)
+    arguments = speculative_arguments(speculation)
     async with server_of(
         checkpoint, served_name=SERVED_NAME, max_model_len=length, extra_arguments=arguments
     ) as server:

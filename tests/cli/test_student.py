@@ -80,7 +80,7 @@ def test_a_server_guesses_ahead_as_it_is_configured(
     try:
         started = tutelage(
             *("student", "start", "--json", "--set", "student.speculation.method=ngram"),
-            *("--set", "student.speculation.tokens=6"),
+            *("--set", "student.speculation.tokens=6", "--set", "cascade.temperature=0"),
         )
     finally:
         tutelage("student", "stop")

@@ -35,6 +35,8 @@ async def test_calls_are_timed_counted_and_their_answers_kept() -> None:
     assert found.call_s == (1.0, 3.0)
     assert (found.mean_ms, found.median_ms) == (2000.0, 2000.0)
     assert found.texts == ("look", "look")
+    assert [texts[0] for texts in found.samples] == ["look", "look"]
+    assert found.named_shares(["look", "go"]) == (1.0, 0.0)
     assert found.counters == DraftCounters(0, 0, 0, 32, 16)
     assert found.cpu_ms is not None
     assert found.cpu_ms >= 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,11 +14,13 @@ from tutelage.overhead.drafters import (
     Drafter,
     DrafterScore,
     advise,
+    changed_samples,
     compare_drafters,
     document,
     reason_of,
     rows,
     speed_up,
+    spoils,
 )
 from tutelage.runtime.errors import BenchmarkError, ModelError
 from tutelage.runtime.models.draft_counters import DraftCounters
@@ -116,6 +120,41 @@ def test_a_gain_below_the_drift_of_the_machine_is_no_gain() -> None:
     assert "leave student.speculation unset" in advice.text
 
 
+def drawn(name: str, seconds: float, samples: Sequence[tuple[str, ...]]) -> DrafterScore:
+    drafter = next((one for one in DRAFTERS if one.name == name), Drafter(name, None))
+    times = (seconds,) * len(samples)
+    steps = dataclasses.replace(calls(*times), samples=tuple(samples))
+    return DrafterScore(drafter, steps, calls(*times))
+
+
+def test_a_faster_drafter_that_draws_other_samples_is_not_advised() -> None:
+    as_usual = [("look", "look", "go"), ("look", "go", "look"), ("look",) * 3] * 5
+    noise = [("look", "lobby", "lost"), ("loom", "go to", "go"), ("a", "b", "c")] * 5
+    plain, again = drawn("plain", 2.0, as_usual), drawn(AGAIN, 2.0, as_usual)
+
+    spoilt = advise([plain, drawn("n-gram", 1.0, noise), again])
+    sound = advise([plain, drawn("n-gram", 1.0, as_usual[::-1]), again])
+
+    assert spoilt.drafter.name == "plain"
+    assert "n-gram draws other samples than plain" in spoilt.text
+    assert sound.drafter.name == "n-gram"
+    assert "other samples" not in sound.text
+
+
+def test_how_far_samples_moved_is_told_with_its_interval() -> None:
+    plain = drawn("plain", 1.0, [("look", "look")] * 20)
+    half = drawn("n-gram", 1.0, [("look", "look"), ("a", "b")] * 10)
+
+    found = changed_samples(plain, half)
+
+    assert found is not None
+    assert found[0] == -0.5
+    assert -1 < found[1] < found[0] < found[2] < 0
+    assert spoils(plain, half)
+    assert not spoils(plain, plain)
+    assert changed_samples(plain, DrafterScore(DRAFTERS[2], refused="not installed")) is None
+
+
 def test_a_gain_whose_interval_holds_no_gain_is_not_advised() -> None:
     scores = [score("plain", 1.0, 1.0, 5.0), score("n-gram", 1.5, 1.5, 1.5)]
 
@@ -136,8 +175,8 @@ def test_table_and_document_say_what_was_measured_and_what_was_not() -> None:
 
     table, told = rows(scores), document(scores)
 
-    assert table[0] == ["plain", "- (0 of 0)", "1.00", "2000", "-", "-", "-"]
-    assert table[1][5:] == ["2.00x (2.00-2.00)", "1.00"]
+    assert table[0] == ["plain", "- (0 of 0)", "1.00", "2000", "-", "-", "-", "-"]
+    assert table[1][5:] == ["2.00x (2.00-2.00)", "1.00", "-"]
     assert table[2][:2] == ["suffix", "not run: not installed"]
     assert told["drafters"][1]["speed_up"] == {"value": 2.0, "low": 2.0, "high": 2.0}
     assert told["drafters"][2]["refused"] == "not installed"

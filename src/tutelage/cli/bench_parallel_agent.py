@@ -122,8 +122,11 @@ async def _played(config: Config, play: Play, folder: Path, causal: bool) -> lis
     from tutelage.overhead.drafters import DRAFTERS
     from tutelage.overhead.recorded_steps import student_servers
     from tutelage.parallel_agent import play_served
+    from tutelage.runtime.errors import ConfigError
     from tutelage.runtime.models.diffusion_server import DiffusionStudentServer
+    from tutelage.runtime.models.speculation import check_samples
     from tutelage.runtime.models.vllm import VllmServer
+    from tutelage.runtime.models.vllm_environment import detect_device
 
     bare = Arm("diffusion-cascade", "diffusion student in a cascade", "paper", guards=GUARDS)
     shown = Arm("demos-cascade", "SmolLM2", "paper", demonstrations=True, guards=GUARDS)
@@ -135,6 +138,10 @@ async def _played(config: Config, play: Play, folder: Path, causal: bool) -> lis
         chosen += [
             (f"SmolLM2, {one.name}", shown, make_server(one.speculation)) for one in DRAFTERS[:2]
         ]
+        try:
+            check_samples(DRAFTERS[1].speculation, detect_device(), config.cascade.temperature)
+        except ConfigError as error:
+            typer.echo(f"the row with drafting says nothing of games: {error}", err=True)
     found = []
     for name, arm, server in chosen:
         typer.echo(f"{name} plays {play.split} …", err=True)

@@ -56,12 +56,17 @@ def start(
     from tutelage.runtime.cache_dir import cache_dir
     from tutelage.runtime.config import load_config
     from tutelage.runtime.models.checkpoint import student_checkpoint
-    from tutelage.runtime.models.speculation import speculative_arguments
+    from tutelage.runtime.models.speculation import check_samples, speculative_arguments
     from tutelage.runtime.models.student_server import start_student_server
     from tutelage.runtime.models.vllm import VllmServer
+    from tutelage.runtime.models.vllm_environment import detect_device
 
-    chosen = load_config(config, overrides=settings(setting)).student.speculation
-    arguments = speculative_arguments(None if chosen is None else chosen.speculation())
+    loaded = load_config(config, overrides=settings(setting))
+    chosen = loaded.student.speculation
+    speculation = None if chosen is None else chosen.speculation()
+    if speculation is not None:
+        check_samples(speculation, detect_device(), loaded.cascade.temperature)
+    arguments = speculative_arguments(speculation)
     folder = student_checkpoint(cache_dir(), progress=_say)
     _say("starting vLLM, about a minute")
     state = start_student_server(

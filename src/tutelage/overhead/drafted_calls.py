@@ -31,6 +31,8 @@ class DraftedCalls:
     """First answer of each."""
     cpu_s: float | None = None
     """CPU seconds of the server's processes, where they are known."""
+    samples: tuple[tuple[str, ...], ...] = ()
+    """All answers of each."""
 
     def __add__(self, other: DraftedCalls) -> DraftedCalls:
         known = self.cpu_s is not None and other.cpu_s is not None
@@ -39,6 +41,7 @@ class DraftedCalls:
             self.call_s + other.call_s,
             self.texts + other.texts,
             (self.cpu_s or 0.0) + (other.cpu_s or 0.0) if known else None,
+            self.samples + other.samples,
         )
 
     @property
@@ -60,6 +63,15 @@ class DraftedCalls:
         """Share of calls with the same first answer, in [0, 1]."""
         pairs = list(zip(self.texts, other.texts, strict=True))
         return sum(one == two for one, two in pairs) / len(pairs)
+
+    def named_shares(self, answers: Sequence[str]) -> tuple[float, ...]:
+        """(calls,): share of each call's samples that are the given answer, in [0, 1].
+
+        Args:
+            answers: (calls,).
+        """
+        pairs = zip(self.samples, answers, strict=True)
+        return tuple(fmean(text == answer for text in texts) for texts, answer in pairs)
 
     def document(self) -> Mapping[str, float | int | None]:
         """The figures as JSON values."""
@@ -103,17 +115,18 @@ async def measured_calls(
         ModelError: The server does not answer.
     """
     before, spent_s = await read_draft_counters(base_url), tree_cpu_s(pid)
-    call_s, texts = [], []
+    call_s, samples = [], []
     for request in requests:
         started_s = clock()
         answer = await model.complete(request, n)
         call_s.append(clock() - started_s)
-        texts.append(action_text(answer.choices[0].message))
+        samples.append(tuple(action_text(choice.message) for choice in answer.choices))
         told()
     moved = await read_draft_counters(base_url) - before
     ended_s = tree_cpu_s(pid)
     cpu_s = None if spent_s is None or ended_s is None else ended_s - spent_s
-    return DraftedCalls(moved, tuple(call_s), tuple(texts), cpu_s)
+    first = tuple(texts[0] for texts in samples)
+    return DraftedCalls(moved, tuple(call_s), first, cpu_s, tuple(samples))
 
 
 def tree_cpu_s(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from statistics import fmean
 from typing import Any
 
 from tutelage.overhead.drafted_calls import WARM_UP, DraftedCalls, measured_calls
@@ -24,6 +25,7 @@ COLUMNS = (
     "CPU ms a step",
     "over plain (95 %)",
     "same answers",
+    "samples that are greedy",
 )
 
 MakeServer = Callable[[Speculation | None], VllmServer]
@@ -188,6 +190,42 @@ def speed_up(plain: DraftedCalls, other: DraftedCalls, seed: int = 0) -> Ratio:
     return Ratio(_ratio(pairs), low, high)
 
 
+def changed_samples(
+    plain: DrafterScore, other: DrafterScore, seed: int = 0
+) -> tuple[float, float, float] | None:
+    """How much rarer or commoner the plain server's greedy answers are among the samples.
+
+    Guessing ahead must leave what is drawn as it was. Where it does not, samples that would have
+    agreed no longer do.
+
+    Args:
+        plain: The plain server's.
+        other: Another server's, over the same steps.
+        seed: Of the resampling.
+
+    Returns:
+        The difference of the shares with its percentile bootstrap interval over steps (99 %);
+        ``None`` where a server was not measured or its samples are not known.
+    """
+    if other.steps is None or plain.greedy is None or not other.steps.samples:
+        return None
+    shares = _steps(plain).named_shares(plain.greedy.texts)
+    moved = [
+        after - before
+        for before, after in zip(shares, other.steps.named_shares(plain.greedy.texts), strict=True)
+    ]
+    random = Random(seed)
+    drawn = sorted(fmean(random.choices(moved, k=len(moved))) for _ in range(RESAMPLES))
+    low, high = (drawn[round(share * (RESAMPLES - 1))] for share in (0.005, 0.995))
+    return fmean(moved), low, high
+
+
+def spoils(plain: DrafterScore, other: DrafterScore) -> bool:
+    """Whether the samples are shown to be others than those of the plain server."""
+    found = changed_samples(plain, other)
+    return found is not None and (found[2] < 0 or found[1] > 0)
+
+
 def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return sum(one for one, _ in pairs) / sum(two for _, two in pairs)
 
@@ -201,22 +239,29 @@ def advise(scores: Sequence[DrafterScore]) -> Advice:
     plain = _steps(scores[0])
     drift = 1.0
     best: tuple[float, Drafter, Ratio] | None = None
+    spoilt = [
+        one.drafter.name for one in scores[1:] if one.drafter.speculation and spoils(scores[0], one)
+    ]
+    warning = "".join(
+        f"; {name} draws other samples than plain: set it only where cascade.temperature is 0"
+        for name in spoilt
+    )
     for score in scores[1:]:
         if score.steps is None:
             continue
         ratio = speed_up(plain, score.steps)
         if score.drafter.name == AGAIN:
             drift = max(ratio.value, 1 / ratio.value)
-        elif best is None or ratio.value > best[0]:
+        elif score.drafter.name not in spoilt and (best is None or ratio.value > best[0]):
             best = (ratio.value, score.drafter, ratio)
     noise = f"plain against itself differs by {100 * (drift - 1):.0f} %"
     if best is not None and best[2].low > drift:
         settings = " ".join(f"--set {one}" for one in best[1].settings)
-        text = f"{best[1].name} is {best[2].text} faster a step ({noise}): {settings}"
+        text = f"{best[1].name} is {best[2].text} faster a step ({noise}): {settings}{warning}"
         return Advice(best[1], text)
     found = f"; {best[1].name} is {best[2].text}" if best is not None else ""
     text = f"no drafter is shown to be faster{found} ({noise}): leave student.speculation unset"
-    return Advice(scores[0].drafter, text)
+    return Advice(scores[0].drafter, text + warning)
 
 
 def rows(scores: Sequence[DrafterScore]) -> list[list[str]]:
@@ -225,7 +270,7 @@ def rows(scores: Sequence[DrafterScore]) -> list[list[str]]:
     found = []
     for score in scores:
         if score.steps is None or score.greedy is None:
-            found.append([score.drafter.name, f"not run: {score.refused}", *["-"] * 5])
+            found.append([score.drafter.name, f"not run: {score.refused}", *["-"] * 6])
             continue
         assert plain_greedy is not None
         counted = score.greedy.counters
@@ -241,9 +286,14 @@ def rows(scores: Sequence[DrafterScore]) -> list[list[str]]:
                 "-" if cpu_ms is None else f"{cpu_ms:.0f}",
                 "-" if first else speed_up(plain, score.steps).text,
                 "-" if first else f"{score.greedy.same_share(plain_greedy):.2f}",
+                _greedy_share(score.steps, plain_greedy.texts),
             ]
         )
     return found
+
+
+def _greedy_share(steps: DraftedCalls, answers: Sequence[str]) -> str:
+    return f"{fmean(steps.named_shares(answers)):.2f}" if steps.samples else "-"
 
 
 def document(scores: Sequence[DrafterScore]) -> Mapping[str, Any]:
@@ -257,6 +307,7 @@ def document(scores: Sequence[DrafterScore]) -> Mapping[str, Any]:
                 "refused": one.refused,
                 "steps": one.steps.document() if one.steps else None,
                 "greedy": one.greedy.document() if one.greedy else None,
+                "spoils_samples": spoils(scores[0], one),
                 "speed_up": _plainly(speed_up(plain, one.steps)) if one.steps else None,
             }
             for one in scores

@@ -13,7 +13,10 @@ Method = Literal["ngram", "suffix", "draft_model", "eagle3", "dflash"]
 
 
 class SpeculationConfig(BaseModel):
-    """How a server that is started here guesses ahead; the answers stay what they were."""
+    """How a server that is started here guesses ahead.
+
+    Refused for samples at a temperature above 0 in the CPU build of vLLM, which spoils them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -14,6 +14,7 @@ from tutelage.runtime.models.speculation import (
     NgramSpeculation,
     Speculation,
     SuffixSpeculation,
+    check_samples,
     speculative_arguments,
 )
 from tutelage.runtime.models.vllm import VllmServer
@@ -78,3 +79,18 @@ def test_the_server_is_started_with_it() -> None:
 def test_settings_out_of_range_are_refused(make: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("speculation", "device", "temperature"),
+    [(None, "cpu", 0.7), (NgramSpeculation(), "cuda", 0.7), (NgramSpeculation(), "cpu", 0.0)],
+)
+def test_guessing_is_allowed_where_samples_stay_what_they_were(
+    speculation: Any, device: Any, temperature: float
+) -> None:
+    check_samples(speculation, device, temperature)
+
+
+def test_guessing_that_would_spoil_samples_names_both_keys() -> None:
+    with pytest.raises(ConfigError, match=r"student.speculation .* cascade.temperature = 0.7"):
+        check_samples(NgramSpeculation(), "cpu", 0.7)

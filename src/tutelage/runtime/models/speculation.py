@@ -1,13 +1,16 @@
-"""How a vLLM server of a causal student guesses ahead; the answers stay what they were."""
+"""How a vLLM server of a causal student guesses ahead."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tutelage.runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tutelage.runtime.models.vllm_environment import Device
 
 OPTION = "--speculative-config"
 MOST_TOKENS = 64
@@ -114,6 +117,29 @@ def speculative_arguments(speculation: Speculation | None) -> Sequence[str]:
     if speculation is None:
         return ()
     return (OPTION, json.dumps(speculation.config(), separators=(",", ":")))
+
+
+def check_samples(speculation: Speculation | None, device: Device, temperature: float) -> None:
+    """Refuses to guess ahead where that would spoil the samples of the cascade.
+
+    The CPU build of vLLM (seen with 0.32.0) draws noise at every place where it rejects a guess,
+    at any temperature above 0; greedy answers stay what they were.
+
+    Args:
+        speculation: How the server is to guess.
+        device: Of the server.
+        temperature: Of the samples.
+
+    Raises:
+        ConfigError: It would.
+    """
+    if speculation is None or device != "cpu" or temperature == 0:
+        return
+    raise ConfigError(
+        f"student.speculation is set and cascade.temperature = {temperature:g}: the CPU build of "
+        "vLLM draws noise where it rejects a guess, so samples would never agree; leave "
+        "student.speculation unset, or set cascade.temperature = 0"
+    )
 
 
 def _check_tokens(tokens: int) -> None:
