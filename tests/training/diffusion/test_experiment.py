@@ -25,6 +25,7 @@ from tutelage.training.diffusion.experiment_settings import (
     CONTROL,
     CUT,
     OWN_ERRORS,
+    REPEATED,
     SAMPLED,
     TRAJECTORY,
     ExperimentSettings,
@@ -84,6 +85,7 @@ def test_an_arm_is_ahead_only_outside_the_spread_of_the_seeds() -> None:
 def test_every_arm_is_held_against_the_control_of_its_own_answers() -> None:
     assert control_of("certainty 2") == CONTROL
     assert control_of("certainty 2" + SAMPLED) == CONTROL + SAMPLED
+    assert control_of("certainty 2" + REPEATED) == CONTROL + REPEATED
     said = against_control(RESULTS)
     assert [line.split(":")[1].strip() for line in said] == [
         "certainty 2 against ce-only",
@@ -154,7 +156,9 @@ def test_a_seed_runs_through_every_arm() -> None:
     found = run_seed(_easy(), 0, settings, lambda arm, done, of: told.append(arm))
 
     sampled = [CONTROL + SAMPLED, "certainty 8" + SAMPLED]
-    assert list(found.points) == [BASE, CONTROL, "certainty 8", TRAJECTORY, OWN_ERRORS, *sampled]
+    repeated = [CONTROL + REPEATED, "certainty 2" + REPEATED]
+    arms = [BASE, CONTROL, "certainty 8", TRAJECTORY, OWN_ERRORS, *sampled, *repeated]
+    assert list(found.points) == arms
     assert list(dict.fromkeys(told)) == list(found.points)
     assert 0 < found.share_kept <= 1
     assert 0 < found.share_kept_sampled <= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tutelage.training.diffusion.experiment_seeds import Progress, SeedResult
 from tutelage.training.diffusion.experiment_settings import (
     BASE,
     OWN_ERRORS,
+    REPEATED,
     SAMPLED,
     TRAJECTORY,
     ExperimentSettings,
@@ -96,8 +98,13 @@ def run_seed(
         model = DiffusionTransformer(base.shape)
         model.load_state_dict(base.model.state_dict())
         own = (sampled if arm.endswith(SAMPLED) else greedy).kept
-        _distil(model, arm, own, settings, seed, partial(progress, arm))
-        points[arm] = measure(DiffusionStudent(model, base.chat), language, tests)
+        student = DiffusionStudent(model, base.chat)
+        told = partial(progress, arm)
+        if arm.endswith(REPEATED):
+            _distil_in_rounds(student, arm, own, language, fresh, settings, seed, told)
+        else:
+            _distil(model, arm, own, settings, seed, told)
+        points[arm] = measure(student, language, tests)
     return SeedResult(
         language=language.name,
         seed=seed,
@@ -155,16 +162,44 @@ def _own(
     scenes: Sequence[Scene],
     temperature: float,
     seed: int,
+    rule: CommitRule | None = None,
 ) -> OwnTrajectories:
     return own_trajectories(
         student.model,
         [scene_prompt(student.chat, scene) for scene in scenes],
         lambda number, tokens: language.is_right(scenes[number], student.chat.decode(tokens)),
-        DecodingSettings(TopK(1)),
+        DecodingSettings(rule or TopK(1)),
         temperature=temperature,
         batch=256,
         seed=seed,
     )
+
+
+def _distil_in_rounds(
+    student: DiffusionStudent,
+    arm: str,
+    first: Sequence[OwnTrajectory],
+    language: Language,
+    scenes: Sequence[Scene],
+    settings: ExperimentSettings,
+    seed: int,
+    told: Told,
+) -> None:
+    """Learns from greedy answers first, then from those that it writes several slots at a time.
+
+    What a student can write at once settles what a scene leaves open, so that the next round has
+    less to guess.
+    """
+    steps = settings.distil_steps // settings.rounds
+    shorter = replace(settings, distil_steps=steps)
+    rule = ConfidenceThreshold(settings.repeated_confidence)
+    for number in range(settings.rounds):
+        own = first if number == 0 else _own(student, language, scenes, 0.0, seed, rule).kept
+
+        def counted(done: int, of: int, before: int = number * steps) -> None:
+            told(before + done, settings.rounds * of)
+
+        _distil(student.model, arm.removesuffix(REPEATED), own, shorter, seed, counted)
 
 
 def _distil(
@@ -185,7 +220,7 @@ def _distil(
         curriculum = Curriculum(settings.distil_ratio, window)
         views = TrajectoryViews(order, shape.mask_token, curriculum)
         loss = certainty_forcing(settings.trajectory_beta)
-    for beta in (*settings.betas, *settings.sampled_betas):
+    for beta in (*settings.betas, *settings.sampled_betas, *settings.repeated_betas):
         if arm in (certainty_arm(beta), certainty_arm(beta) + SAMPLED):
             loss = certainty_forcing(beta)
     training = DiffusionTraining(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 BASE, CONTROL, TRAJECTORY, OWN_ERRORS = "base", "ce-only", "trajectory", "own-errors"
 SAMPLED = ", sampled"
 """Ends the name of an arm that learns from answers drawn at temperature 1."""
+REPEATED = ", repeated"
+"""Ends the name of an arm that learns in rounds, from what it writes several slots at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,12 @@ class ExperimentSettings:
     """Certainty forcing on the student's greedy answers."""
     sampled_betas: tuple[float, ...] = (8.0,)
     """Certainty forcing on answers that the student drew, as live traffic leaves them."""
+    rounds: int = 4
+    """Of the repeated arms, which share the steps of the others; 1: no such arms."""
+    repeated_betas: tuple[float, ...] = (2.0,)
+    """Certainty forcing in rounds."""
+    repeated_confidence: float = 0.8
+    """Least confidence at which slots are written in the rounds after the first."""
     trajectory_beta: float = 2.0
     """Weight of the certainty term in trajectory distillation."""
     own_errors: bool = False
@@ -63,9 +71,12 @@ class ExperimentSettings:
         """Names of the arms, the base first."""
         more = (OWN_ERRORS,) if self.own_errors else ()
         sampled = (CONTROL, *map(certainty_arm, self.sampled_betas)) if self.sampled_betas else ()
+        is_repeated = self.rounds > 1 and self.repeated_betas
+        repeated = (CONTROL, *map(certainty_arm, self.repeated_betas)) if is_repeated else ()
         return (
             *(BASE, CONTROL, *map(certainty_arm, self.betas), TRAJECTORY, *more),
             *(arm + SAMPLED for arm in sampled),
+            *(arm + REPEATED for arm in repeated),
         )
 
 
@@ -76,6 +87,7 @@ CUT = ExperimentSettings(
     own=128,
     distil_steps=60,
     betas=(8.0,),
+    rounds=2,
     tests=64,
 )
 """A few minutes; shows that all works, and no more."""
@@ -87,5 +99,5 @@ def certainty_arm(beta: float) -> str:
 
 
 def control_of(arm: str) -> str:
-    """The control that learns from the same answers as an arm."""
-    return CONTROL + SAMPLED if arm.endswith(SAMPLED) else CONTROL
+    """The control that learns from answers of the same kind as an arm."""
+    return next((CONTROL + end for end in (SAMPLED, REPEATED) if arm.endswith(end)), CONTROL)
