@@ -129,7 +129,9 @@ async def start(world: World, tmp_path: Path) -> Start:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            await reading
+            # Both to their ends, which come when the last worker is gone: an open pipe is a warning
+            # in whichever test runs next.
+            await asyncio.gather(reading, process.stdout.read())
 
     async def read(process: asyncio.subprocess.Process, log: list[str]) -> None:
         assert process.stderr is not None
