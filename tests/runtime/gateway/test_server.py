@@ -129,8 +129,7 @@ async def start(world: World, tmp_path: Path) -> Start:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            # Both to their ends, which come when the last worker is gone: an open pipe is a warning
-            # in whichever test runs next.
+            # Both to their ends: a pipe that is left open is a warning in a later test.
             await asyncio.gather(reading, process.stdout.read())
 
     async def read(process: asyncio.subprocess.Process, log: list[str]) -> None:
