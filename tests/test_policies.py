@@ -259,6 +259,15 @@ def test_a_likely_first_sample_is_enough_where_the_configuration_says_so() -> No
         assert rule.measure([first], 3).settled is settled
 
 
+def test_a_likely_first_sample_does_not_decide_alone_what_may_write() -> None:
+    likely = {"logprobs": {"content": [{"logprob": -0.1}]}}
+    asked: dict[str, Any] = {"cascade__rule": "asymmetric", "cascade__enough_logprob": -0.2}
+    asked |= {"cascade__effects": {"look*": "read"}, "student__logprobs": True}
+    rule = policies(**asked).agreement()
+    for text, settled in (("look around", True), ("delete all", False)):
+        assert rule.measure([says(text).model_copy(update=likely)], 3).settled is settled
+
+
 def test_a_level_without_log_probabilities_names_what_they_take() -> None:
     made = policies(cascade__enough_logprob=-0.2)
     with pytest.raises(ConfigError, match=r"enough_logprob = -0.2 needs student.logprobs = true"):

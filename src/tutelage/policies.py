@@ -174,7 +174,10 @@ class Policies:
 
         def made(form: Canonicalizer) -> AgreementRule:
             rule = counting(form)
-            return rule if enough is None else FirstLikely(rule, enough)
+            if enough is None:
+                return rule
+            told_apart = cascade.rule == "asymmetric"
+            return FirstLikely(rule, enough, self.effects.is_mutating if told_apart else None)
 
         return SteppedAgreement(self.canonicalizer, made)
 

@@ -58,6 +58,15 @@ def test_actions_are_read_as_the_rule_reads_them() -> None:
     assert rule.action(said("Go.", -0.5)) == Unanimous(FORM).action(said("Go.", -0.5))
 
 
+def test_a_likely_action_that_may_write_is_left_to_the_rule() -> None:
+    plain = Unanimous(FORM)
+    rule = FirstLikely(plain, -0.1, lambda action: action.key == "delete")
+    for text, settled in (("look", True), ("delete", False)):
+        assert rule.measure([said(text, -0.01)], 3).settled is settled
+    torn = [said("delete", -0.01), said("look", -0.01, 1)]
+    assert rule.measure(torn, 3) == plain.measure(torn, 3)
+
+
 def test_a_level_above_zero_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"least_logprob = 0.5: give at most 0"):
         FirstLikely(Unanimous(FORM), 0.5)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tutelage.cascade.agreement import mean_logprob
 from tutelage.runtime.errors import ConfigError
 from tutelage.runtime.protocols import AgreementRule
-from tutelage.runtime.types import Agreement, Choice
+from tutelage.runtime.types import Action, Agreement, Choice
 
 
 class FirstLikely:
@@ -21,16 +21,24 @@ class FirstLikely:
     Args:
         rule: Decides the other steps.
         least_logprob: Least mean log-probability of the first sample's tokens, at most 0.
+        is_mutating: Whether an action may write, which one sample alone never decides; absent: all
+            actions are decided alike.
 
     Raises:
         ConfigError: ``least_logprob`` is above 0.
     """
 
-    def __init__(self, rule: AgreementRule, least_logprob: float) -> None:
+    def __init__(
+        self,
+        rule: AgreementRule,
+        least_logprob: float,
+        is_mutating: Callable[[Action], bool] | None = None,
+    ) -> None:
         if least_logprob > 0:
             raise ConfigError(f"least_logprob = {least_logprob}: give at most 0")
         self._rule = rule
         self._least_logprob = least_logprob
+        self._is_mutating = is_mutating
 
     def measure(self, choices: Sequence[Choice], planned: int | None = None) -> Agreement:
         """Votes of the samples; settled by the first one where that is likely."""
@@ -38,6 +46,8 @@ class FirstLikely:
         if not choices or not self._is_enough(choices[0]):
             return votes
         first = self._rule.measure(choices[:1])
+        if self._is_mutating is not None and first.modal and self._is_mutating(first.modal):
+            return votes
         return replace(votes, votes=first.votes, samples=1, chosen=0, agreed=True, settled=True)
 
     def action(self, choice: Choice) -> str | None:

@@ -206,8 +206,8 @@ class CascadeConfig(Section):
     agree: int | None = Field(None, ge=1)
     """Votes that make an agreement; absent: all samples."""
     enough_logprob: float | None = Field(None, le=0)
-    """Mean log-probability of its tokens from which on the first sample is enough alone, whatever
-    the rule; needs ``student.logprobs``; absent: never."""
+    """Mean log-probability of its tokens from which on the first sample is enough alone; under
+    ``asymmetric`` only for actions that read; needs ``student.logprobs``; absent: never."""
     guards: tuple[str, ...] = ("rejection", "loop", "stall")
     """What hands a step to the teacher whatever the votes say."""
     grammar: Literal["any", "household"] = "any"
